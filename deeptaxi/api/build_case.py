@@ -17,13 +17,16 @@ from deeptaxi.api.environments import EnvSpec
 from deeptaxi.api.run_data import TrainingLog, training_now
 from deeptaxi.api.status import planning_status, status
 from deeptaxi.arguments import words
-from deeptaxi.config import EnvironmentConfig, TrainConfig
+from deeptaxi.config import OWN_KIND, EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis.case import Case, play_sample
+from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation import exact
+from deeptaxi.learning.resolve import configure
 from deeptaxi.mdp.describe import names_of
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount, open_environment
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.presets import Problem, listed_presets
+from deeptaxi.schema import to_mapping
 
 
 class DiagnoseOptions(NamedTuple):
@@ -71,12 +74,45 @@ def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
         misfit=opened.misfit,
         mixing=opened.mixing,
         config=config,
+        usual=usual_config(environment, config),
         action_names=names_of(environment).actions,
         training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
         why={"table": environment.table_missing or "", **opened.log.missing, **reasons(opened, is_policy)},
         **logged(opened.log, (environment.states, environment.actions)),
     )
     return with_network(with_sample(with_verdict(case), environment, asked), opened)
+
+
+def usual_config(environment: Environment, config: TrainConfig | None) -> TrainConfig | None:
+    """Return what `deeptaxi train` takes for an environment and a kind of network if nothing is set; None if unknown.
+
+    The loop, the state encoding, the mask and the objective are those of `config`, as are the seed and a network of the
+    user's own.
+    """
+    values: dict[str, Any] = {"environment": to_mapping(environment.config)}
+    if config is not None:
+        values |= {
+            "seed": config.seed,
+            "loop": config.loop,
+            "network": kind_of_network(config),
+            **({"exploration": {"action_mask": True}} if config.exploration.action_mask else {}),
+            "evaluation": {"objective_discount": config.evaluation.objective_discount},
+        }
+    try:
+        return configure(environment, values).config
+    except DeepTaxiError:
+        return None
+
+
+def kind_of_network(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings that decide the kind of network, and nothing else of it."""
+    network = config.network
+    if network.kind == OWN_KIND:
+        return to_mapping(network)
+    if network.kind == "q-table":
+        return {"hidden": [], "dueling": False}
+    encoding = {"encoding": network.encoding} if network.encoding != "joint" else {}
+    return encoding | ({} if network.dueling else {"dueling": False})
 
 
 def reasons(opened: OpenedModel, is_policy: bool) -> dict[str, str]:

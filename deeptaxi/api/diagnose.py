@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from deeptaxi.api.load import Model, number_alike, number_as_saved, run_of_objec
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_data import BARE, find_log_file, read_training_log, training_now
+from deeptaxi.api.run_options import never
 from deeptaxi.api.status import status
+from deeptaxi.api.try_cures import BUDGET, Trials, describe_trials, try_cures
 from deeptaxi.arguments import title
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis import Case
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
-    """Build the case of a model and return it with the model's name.
+def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str, Environment | None]:
+    """Build the case of a model and return it with the model's name, and its environment if it is open.
 
     Args:
         model: a run folder, a model file, a log folder, a log file, a `Run`, a Keras model, or an array.
@@ -48,11 +50,11 @@ def open_case(model: Model, asked: DiagnoseOptions) -> tuple[Case, str]:
     if isinstance(model, str | Path):
         log = find_log_file(Path(model))
         if log is not None:
-            return case_of_log(log, asked), str(model)
+            return case_of_log(log, asked), str(model), None
         looked_at = look_at_file(Path(model), asked)
     else:
         looked_at = look_at_run(model, asked)
-    return build_case(looked_at, asked), looked_at.name
+    return build_case(looked_at, asked), looked_at.name, looked_at.environment
 
 
 def look_at_file(model: Path, asked: DiagnoseOptions) -> OpenedModel:
@@ -149,6 +151,7 @@ class Diagnosed(RichRepr, Diagnosis):
         optimal: whether the exact verdict is optimal; None if there is no verdict.
         history: the log that was examined, or None.
         estimated: what the table is estimated from, under the names of `evaluate`'s JSON; None if it is exact.
+        trials: what cures reached, if they were tried.
     """
 
     model: str = ""
@@ -156,11 +159,13 @@ class Diagnosed(RichRepr, Diagnosis):
     optimal: bool | None = None
     history: History | None = None
     estimated: Mapping[str, Any] | None = None
+    trials: Trials | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `deeptaxi diagnose --json` prints."""
         known = {"model": self.model, "environment": dict(self.environment), **super().to_dict()}
-        return known | ({"estimated": dict(self.estimated)} if self.estimated else {})
+        known |= {"estimated": dict(self.estimated)} if self.estimated else {}
+        return known | ({"cures": self.trials.to_dict()} if self.trials else {})
 
     def __repr__(self) -> str:
         names = ", ".join(f"{finding.name} ({finding.severity})" for finding in self.findings)
@@ -169,7 +174,8 @@ class Diagnosed(RichRepr, Diagnosis):
     def __rich__(self) -> RenderableType:
         from deeptaxi.display.tables import findings_page
 
-        return findings_page(f"{self.model} on {title(self.environment)}", self.to_dict(), self.optimal)
+        lines = None if self.trials is None else describe_trials(self.trials)
+        return findings_page(f"{self.model} on {title(self.environment)}", self.to_dict(), self.optimal, lines)
 
 
 def diagnose(
@@ -183,8 +189,14 @@ def diagnose(
     discount: float | None = None,
     episodes: int = 100,
     seed: int = 0,
+    cure: bool = False,
+    budget: float = BUDGET,
+    stop: Callable[[], bool] | None = None,
 ) -> Diagnosed:
     """Name what is wrong with a model, with evidence, likely cause and cure.
+
+    With `cure`, the two likeliest cures and the settings that are usual for the problem are tried by training with each
+    in memory; nothing is written.
 
     Args:
         model: a run folder, a model file (as for `load`), a log folder, a log file, a `Run`, a Keras model that maps
@@ -197,9 +209,13 @@ def diagnose(
         discount: discount of the training, if no configuration gives it.
         episodes: number of episodes to play if there is no table.
         seed: seed of the episodes.
+        cure: whether to try cures.
+        budget: seconds for all of these trainings together.
+        stop: called between their updates; once it returns True, what they reached so far is returned.
 
     Returns:
-        `findings`, each with `name`, `severity`, `summary`, `evidence`, `cause` and `cure`; `not_checked`; `severe`.
+        `findings`, each with `name`, `severity`, `summary`, `evidence`, `cause` and `cure`; `not_checked`; `severe`;
+        with `cure`, `trials`.
 
     Raises:
         UsageError: the model does not exist, its environment is unknown, or it cannot be tabulated.
@@ -207,10 +223,13 @@ def diagnose(
     """
     if episodes < 0 or seed < 0:
         raise UsageError(f"episodes = {episodes}, seed = {seed}: expected 0 or more")
+    if not budget > 0:
+        raise UsageError(f"budget = {budget}: expected a number of seconds above 0")
     spec = EnvSpec(env, env_args or {}, time_limit, trust_env)
     asked = DiagnoseOptions(spec, objective_discount, discount, episodes, seed)
-    case, name = open_case(model, asked)
+    case, name, opened_environment = open_case(model, asked)
     found, environment = findings_of(case), case.environment
+    trials = try_cures(found.findings, case, name, opened_environment, budget, stop or never) if cure else None
     estimate = None if case.table is None else describe_log(case.table)
     return Diagnosed(
         found.findings,
@@ -220,4 +239,5 @@ def diagnose(
         case.verdict.optimal if case.verdict else None,
         case.history,
         asdict(estimate) if estimate else None,
+        trials,
     )

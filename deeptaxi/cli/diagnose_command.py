@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from deeptaxi.cli import options
+from deeptaxi.cli import options, signals
 from deeptaxi.cli.options import model_options
 
 SEVERE = 3  # exit code
+BUDGET = 60.0  # seconds
+STOPPING = "Stopping; what was learned so far follows (press Ctrl-C twice more to end at once) …"
 
 
 @click.command("diagnose")
@@ -25,13 +27,21 @@ SEVERE = 3  # exit code
     "--episodes", type=click.IntRange(0), default=100, show_default=True, help="Played where no table exists."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
+@click.option("--cure", is_flag=True, help="Train with the likeliest cures, and say what each reached.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help=f"Time for all cures together.  [default: {BUDGET:g}]",
+)
 @options.json_option
 @options.shared_options
-def command(model: Path, as_json: bool, **asked: Any) -> int:
+def command(model: Path, as_json: bool, cure: bool, budget: float | None, **asked: Any) -> int:
     """Diagnose what is wrong with MODEL, a run folder, a model file or a log folder, by name.
 
     Each finding has evidence, a likely cause, and a cure as an option to type. A model file, made here or elsewhere, is
     one that `deeptaxi evaluate` takes. Exit code 3: something severe was found.
+    With --cure, cures are tried: the model that is diagnosed stays as it is, and nothing is written.
 
     \b
     severe    it harms the agent as it is: the policy is measurably bad, and this is a cause
@@ -42,11 +52,22 @@ def command(model: Path, as_json: bool, **asked: Any) -> int:
     from deeptaxi.cli.logs_command import skipped_lines
     from deeptaxi.display import console
 
-    found = diagnose(model, **asked)
+    if budget is not None and not cure:
+        raise click.UsageError("--budget is the time that cures may take: add --cure")
+    signal_number, seconds = 0, budget or BUDGET
+    if cure:
+        console.err().print(f"Trying cures for at most {seconds:g} seconds (--budget).", soft_wrap=True)
+        with signals.stopping_gently(STOPPING) as received:
+            found = diagnose(model, **asked, cure=True, budget=seconds, stop=lambda: bool(received()))
+            signal_number = received()
+    else:
+        found = diagnose(model, **asked)
     if found.history is not None and found.history.skipped:
         console.err().print(skipped_lines(found.history), style="yellow", soft_wrap=True)
     if as_json:
         options.print_json(found.to_dict())
     else:
         console.out().print(found)
+    if signal_number:
+        return 128 + signal_number
     return SEVERE if found.severe else 0

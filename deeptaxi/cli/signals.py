@@ -27,6 +27,7 @@ from typing import Any, TextIO, cast
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGBREAK")
 ENDING: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 GONE = (errno.EPIPE, errno.EIO)  # errors of a write whose reader is gone
+KEEPING = "Stopping and keeping the best weights (press Ctrl-C twice more to discard them) …"
 received: list[int] = []
 
 
@@ -168,8 +169,8 @@ def ending_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def stopping_gently() -> Generator[Callable[[], int]]:
-    """Record signals instead of ending; a third Ctrl-C interrupts at once.
+def stopping_gently(notice: str = KEEPING) -> Generator[Callable[[], int]]:
+    """Record signals instead of ending, and say so; a third Ctrl-C interrupts at once.
 
     Yields a function that returns the first signal recorded, or 0.
     """
@@ -185,7 +186,7 @@ def stopping_gently() -> Generator[Callable[[], int]]:
             # click.echo would bypass the live view, which has replaced standard error. If the signal arrives during a
             # write to it, Python raises an error.
             with contextlib.suppress(OSError, RuntimeError):
-                sys.stderr.write("Stopping and keeping the best weights (press Ctrl-C twice more to discard them) …\n")
+                sys.stderr.write(f"{notice}\n")
                 sys.stderr.flush()
 
     before = {number: signal.signal(number, note) for number in listened_to()}

@@ -158,6 +158,7 @@ class Case:
             difference that it makes; else None.
         reference, verdict: the exact evaluation, if there is a table and the Q values are finite.
         config: the configuration it was trained with.
+        usual: the configuration that `deeptaxi train` takes for this problem and kind of network if nothing is set.
         training_discount: the discount of its td_target, if known.
         history: the training log.
         visits, replay: how often each pair was tried, and its final count in the replay buffer, `[S, A]`.
@@ -182,6 +183,7 @@ class Case:
     reference: exact.Reference | None = None
     verdict: exact.Verdict | None = None
     config: TrainConfig | None = None
+    usual: TrainConfig | None = None
     training_discount: float | None = None
     history: History | None = None
     visits: Ints | None = None
@@ -206,8 +208,10 @@ class Case:
             return None
         if self.verdict.optimal or self.verdict.optimal is None:
             return False if self.verdict.optimal else None
-        score = self.verdict.normalized_score
-        return (score is not None and score < GOOD) or bool(self.stuck_starts.any())
+        score, verdict = self.verdict.normalized_score, self.verdict
+        if score is None:  # the random policy loses forever, or earns as much
+            return not verdict.value_gap <= (1 - GOOD) * (1 + abs(verdict.optimal_value))
+        return score < GOOD or bool(self.stuck_starts.any())
 
     def action(self, number: int) -> str:
         """Return an action's number, with its name if it has one."""

@@ -11,12 +11,19 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.diagnosis import cures
 from deeptaxi.diagnosis.case import Case, Check, Finding, Severity, Unchecked, the
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools
+from deeptaxi.schema import value_at
 
 UNVISITED_CAUSE = "too little exploration to get there, or too short a training"
 EXPLORE = "--epsilon-start 1 --epsilon-end 0.5 --epsilon-fraction 0.5"
+MUCH: dict[cures.Path, Any] = {
+    ("exploration", "start"): 1.0,
+    ("exploration", "end"): 0.5,
+    ("exploration", "fraction"): 0.5,
+}
 STARTS = 0.1  # of exploring starts, in the compiled loop
 FEW = 0.01  # fraction of pairs below which a gap is only a note
 FORGOTTEN = 0.05
@@ -24,14 +31,34 @@ LITTLE_EPSILON = 0.3
 NEAR_END = 0.05  # fraction of the decay of ε
 
 
-def exploration_cure(config: TrainConfig | None) -> str:
-    """Return options for more exploration, or for a longer training if it already explores that much."""
-    starts = STARTS if config is not None and config.loop == "compiled" else 0.0
-    if config is not None:
-        now = config.exploration
-        if min(now.start, now.end) >= 0.5 and now.fraction >= 0.5 and now.exploring_starts >= starts:
-            return f"--updates {2 * config.updates}"
-    return f"{EXPLORE} --exploring-starts {STARTS}" if starts else EXPLORE
+def exploration_cure(config: TrainConfig | None, usual: TrainConfig | None = None) -> str:
+    """Return options for more exploration, or for more steps if it already explores that much."""
+    if config is None:
+        return EXPLORE
+    compiled, now = config.loop == "compiled", config.exploration
+    wanted: dict[cures.Path, Any]
+    if usual is not None and explores(usual) > cures.CLEARLY * explores(config):
+        wanted = {path: value_at(usual, path) for path in cures.EXPLORATION}
+    elif min(now.start, now.end) < 0.5 or now.fraction < 0.5 or (compiled and now.exploring_starts < STARTS):
+        starts = max(STARTS, now.exploring_starts) if compiled else 0.0
+        wanted = MUCH | {("exploration", "exploring_starts"): starts}
+    else:
+        return cures.format_options(more_steps(config, usual))
+    more = {path: value for path, value in wanted.items() if compiled or path[-1] != "exploring_starts"}
+    return cures.format_options(cures.differing(config, more))
+
+
+def explores(config: TrainConfig) -> float:
+    """Return how much a training explores: ε at its end, and how often it starts elsewhere."""
+    return config.exploration.end + config.exploration.exploring_starts
+
+
+def more_steps(config: TrainConfig, usual: TrainConfig | None) -> dict[cures.Path, Any]:
+    """Return more environments if that is usual, else a longer training."""
+    copies = usual.interaction.environments if usual is not None else 0
+    if copies > cures.CLEARLY * config.interaction.environments:
+        return {cures.COPIES: copies}
+    return cures.more_updates(config, usual)
 
 
 def critical(case: Case, lacking: Bools) -> int:
@@ -69,7 +96,7 @@ def states_never_visited(case: Case) -> Finding | Unchecked | None:
          "examples": np.flatnonzero(never)[:5].tolist()},
         "exact",
         UNVISITED_CAUSE,
-        exploration_cure(case.config),
+        exploration_cure(case.config, case.usual),
     )  # fmt: skip
 
 
@@ -90,7 +117,7 @@ def sampled_unvisited(case: Case) -> Finding | Unchecked | None:
          "examples": np.flatnonzero(never)[:5].tolist()},
         "episodes",
         UNVISITED_CAUSE,
-        exploration_cure(case.config),
+        exploration_cure(case.config, case.usual),
     )  # fmt: skip
 
 
@@ -132,7 +159,7 @@ def pairs_never_tried(case: Case) -> Finding | Unchecked | None:
          "examples": np.argwhere(never)[:5].tolist()},
         "exact" if case.table is not None else "log",
         "too little exploration: an action that is never tried keeps its initial Q value",
-        exploration_cure(case.config),
+        exploration_cure(case.config, case.usual),
     )  # fmt: skip
 
 
@@ -160,7 +187,7 @@ def epsilon_fell_too_early(case: Case) -> Finding | Unchecked | None:
          "critical_pairs": costly},
         "exact" if case.table is not None else "log",
         "the agent stopped exploring before it had tried everything, and repeats what looked good at first",
-        exploration_cure(case.config),
+        exploration_cure(case.config, case.usual),
     )  # fmt: skip
 
 
@@ -196,8 +223,15 @@ def replay_forgot_pairs(case: Case) -> Finding | Unchecked | None:
         "exact" if case.table is not None else "log",
         f"a replay buffer of {capacity:,} transitions holds only the last of {int(visits.sum()):,} steps: "
         "what the policy no longer does is forgotten",
-        f"--replay-capacity {max(50_000, min(int(visits.sum()), 500_000))}",
+        cures.format_options({cures.CAPACITY: larger_buffer(the(case.config), case.usual, int(visits.sum()))}),
     )  # fmt: skip
+
+
+def larger_buffer(config: TrainConfig, usual: TrainConfig | None, steps: int) -> int:
+    """Return a capacity that holds more of the `steps`: the usual one, or that of all, up to half a million."""
+    there = usual.replay.capacity if usual is not None else 0
+    wanted = max(there, 50_000, min(steps, 500_000))
+    return wanted if wanted > cures.CLEARLY * config.replay.capacity else 4 * config.replay.capacity
 
 
 CHECKS = (

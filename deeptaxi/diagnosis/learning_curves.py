@@ -22,9 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
+from deeptaxi.diagnosis import cures
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, only, the
 from deeptaxi.mdp import planning
-from deeptaxi.mdp.table import Floats, TransitionTable
+from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.metrics import History, Snapshot, Started
 
 NOISE = 0.25  # of a fresh network's Q values about its initial value, before --reward-scale
@@ -97,20 +98,17 @@ def diverged(case: Case) -> Finding | None:
         {"broken_states": case.broken, "broken_reports": lost, "failure": failure},
         "network" if case.broken else "log",
         "the updates were too large: each overshot its target by more than the one before",
-        lower_rate(case.config, history.started if history else None),
+        lower_rate(case.config, history.started if history else None, case.usual),
     )
 
 
-def lower_rate(config: TrainConfig | None, begun: Started | None = None) -> str:
-    """Return the option for a tenth of the learning rate; `begun` supplies it without a configuration."""
+def lower_rate(config: TrainConfig | None, begun: Started | None = None, usual: TrainConfig | None = None) -> str:
+    """Return the options for smaller steps; `begun` supplies the present ones without a configuration."""
     if config is None and begun is not None and begun.tabular_step is not None:
         return f"--tabular-step {min(begun.tabular_step / 10, 0.1):.2g}"
     if config is None:
         return "--learning-rate 0.003"
-    if config.optimizer.tabular_step is not None:
-        return f"--tabular-step {min(config.optimizer.tabular_step / 10, 0.1):.2g}"
-    sound = 0.05 if config.network.kind == "q-table" else 0.003
-    return f"--learning-rate {min((config.optimizer.learning_rate or sound) / 10, sound):.2g}"
+    return cures.format_options(cures.smaller_step(config, usual))
 
 
 def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
@@ -132,6 +130,8 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     }
     exactly = "overshoot" in signs
     certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs or signs.get("policy_change", 0) > NO_REST
+    if not is_large_step(case.config, case.usual, 1 / cures.CLEARLY if exactly else cures.CLEARLY):
+        return None  # others learn with such steps: something else keeps it from settling
     return Finding(
         "learning-rate-too-high",
         case.worst if certain else "warning",
@@ -139,8 +139,16 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
         {**signs, "learning_rate": history.started.learning_rate if history.started else None},
         "exact" if exactly else "log",
         "each update overshoots its target, so Q values oscillate around the right ones instead of settling",
-        lower_rate(case.config),
+        lower_rate(case.config, usual=case.usual),
     )
+
+
+def is_large_step(config: TrainConfig | None, usual: TrainConfig | None, times: float) -> bool:
+    """Whether the steps are larger than so many times the usual ones, or may be, as far as that is known."""
+    if config is None or usual is None or cures.step_size(config)[0] != cures.step_size(usual)[0]:
+        return True
+    same = config.optimizer.name == usual.optimizer.name
+    return not same or cures.step_size(config)[1] > times * cures.step_size(usual)[1]
 
 
 def overshooting(case: Case, history: History) -> dict[str, float]:
@@ -212,17 +220,20 @@ def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
         {"moved": moved, "to_go": left, "steady": steady, "updates": snapshots[-1].update},
         "exact",
         "the updates are so small that the training ended before the values arrived",
-        f"{higher_rate(case.config)} or --updates {10 * snapshots[-1].update}",
+        higher_rate(case.config, case.usual),
     )
 
 
-def higher_rate(config: TrainConfig | None) -> str:
-    """Return the option for ten times the learning rate."""
+def higher_rate(config: TrainConfig | None, usual: TrainConfig | None) -> str:
+    """Return the options for larger steps, or for more of them where the step is as large as usual."""
     if config is None:
         return "--learning-rate 0.005"
-    if config.optimizer.tabular_step is not None:
-        return f"--tabular-step {min(config.optimizer.tabular_step * 10, 0.5):.2g}"
-    return f"--learning-rate {(config.optimizer.learning_rate or 0.0005) * 10:.2g}"
+    if config.schedule_length < config.updates / 2:  # the last steps are small, not the first
+        return cures.format_options({("schedule_updates",): config.updates})
+    step, now = cures.larger_step(config, usual), cures.step_size(config)[1]
+    if usual is not None and cures.step_size(usual)[1] <= cures.CLEARLY * now and config.updates < usual.updates:
+        step = cures.more_updates(config, usual)
+    return cures.format_options(step)
 
 
 STEP_SIZE_CHECKS = (
@@ -233,30 +244,37 @@ STEP_SIZE_CHECKS = (
 
 
 SAMPLES = 10  # of a pair, below which nothing can be learned
+ENOUGH = 100  # of a pair, which mostly suffice
 TOO_DEEP = 2_000  # sweeps
 PROBES = 256  # start states that are looked at first
 MANY = 1_000  # steps of propagation that suffice for any problem
 PLACE = re.compile(r"\(([^()]+:\d+, in [^()]+)\)$")  # at the end of an environment's error
 DIVERGED = "the training diverged"  # the wording of divergence errors
+QUICK = 0.05  # polyak over period, as quick as targets usually follow
 FRESH = 0.2  # fraction by which the target network moves per update
 
 
 def depth(case: Case, discount: float, start_value: float) -> int | None:
-    """Return how many sweeps of value iteration make the greedy policy optimal on its path from the starts.
+    """Return how many sweeps make the greedy policy optimal on its path; see `depth_of`."""
+    return depth_of(the(case.table), case.optimal, discount, start_value)
+
+
+def depth_of(table: TransitionTable, optimal: Bools, discount: float, start_value: float) -> int | None:
+    """Return how many sweeps of value iteration make the greedy policy `optimal` `[S, A]` on its path from the starts.
 
     Sweeps begin at Q = `start_value`. None if `TOO_DEEP` sweeps do not suffice.
     """
-    table, mask = the(case.table), the(case.table).action_mask
-    q, starts = np.full((case.states, case.actions), start_value), np.flatnonzero(table.start > 0)
+    mask = table.action_mask
+    q, starts = np.full((table.states, table.actions), start_value), np.flatnonzero(table.start > 0)
     probes = starts[:: -(-len(starts) // PROBES)]
     for sweep in range(1, TOO_DEEP):
         value = planning.greatest(q if mask is None else np.where(mask, q, -np.inf))
         better = planning.bellman(table, value, discount, mask)
         some = planning.greedy_policy(better[probes], None if mask is None else mask[probes])
-        policy = planning.greedy_policy(better, mask) if case.optimal[probes, some].all() else None
-        if policy is not None and case.optimal[starts, policy[starts]].all():  # else the path is not needed
-            passed = np.flatnonzero(planning.reachable(table, only(policy, case.actions)))
-            if case.optimal[passed, policy[passed]].all():
+        policy = planning.greedy_policy(better, mask) if optimal[probes, some].all() else None
+        if policy is not None and optimal[starts, policy[starts]].all():  # else the path is not needed
+            passed = np.flatnonzero(planning.reachable(table, only(policy, table.actions)))
+            if optimal[passed, policy[passed]].all():
                 return sweep
         if np.array_equal(better, q):
             return None
@@ -277,6 +295,8 @@ def target_too_stale(case: Case) -> Finding | Unchecked | None:
     exactly = target.polyak == 1
     if needed is None or steps >= needed or (case.harmful is False and not exactly):
         return None
+    if is_too_short(config, case.usual, updates, needed):
+        return None  # which no target network would make up for
     return Finding(
         "target-too-stale",
         case.worst if exactly else "warning",
@@ -285,8 +305,27 @@ def target_too_stale(case: Case) -> Finding | Unchecked | None:
         {"refreshes": refreshes, "n_step": target.n_step, "steps": steps, "depth": needed},
         "exact" if exactly else "log",
         "a value travels back one step at each refresh of the target network",
-        "--target-period 1 --polyak 0.02",
+        faster_target(config, case.usual, updates, needed),
     )
+
+
+def is_too_short(config: TrainConfig, usual: TrainConfig | None, updates: int, needed: int) -> bool:
+    """Whether values could not come back by the `needed` steps at a usual speed of the target network either."""
+    speeds = [one.target.polyak / one.target.period for one in (config, usual) if one is not None]
+    speed = max(*speeds, QUICK)
+    return (math.floor(updates * speed) + 1) * config.target.n_step < needed
+
+
+def faster_target(config: TrainConfig, usual: TrainConfig | None, updates: int, needed: int) -> str:
+    """Return the options by which the target network follows sooner, or else for as many refreshes as are needed."""
+    target = config.target
+    speed = target.polyak / target.period
+    polyak, period = (usual.target.polyak, usual.target.period) if usual is not None else (0.02, 1)
+    sooner = (polyak, period) if polyak / period > cures.CLEARLY * speed else (0.02, 1)
+    if sooner[0] / sooner[1] > cures.CLEARLY * speed:
+        return cures.format_options(cures.differing(config, {cures.PERIOD: sooner[1], cures.POLYAK: sooner[0]}))
+    enough = 1_000 * math.ceil(2 * needed / speed / target.n_step / 1_000)
+    return cures.format_options(cures.more_updates(config, usual, max(enough, 2 * updates)))
 
 
 def target_too_fresh(case: Case) -> Finding | None:
@@ -303,7 +342,7 @@ def target_too_fresh(case: Case) -> Finding | None:
         {"polyak": config.target.polyak, "period": config.target.period, **signs},
         "log",
         "a network that shares weights chases its own predictions if the target follows immediately",
-        "--polyak 0.02 --target-period 1",
+        cures.format_options(cures.differing(config, {cures.POLYAK: 0.02, cures.PERIOD: 1})),
     )
 
 
@@ -392,8 +431,18 @@ def untrained(case: Case) -> Finding | Unchecked | None:
         {"updates": updates, "batch_size": config.replay.batch_size, "pairs": pairs, "samples_per_pair": samples},
         "exact" if case.table is not None else "log",
         "the training was too short to learn anything",
-        f"--updates {max(1_000, math.ceil(100 * pairs / config.replay.batch_size / 1_000) * 1_000)}",
+        cures.format_options(enough_samples(config, case.usual, pairs)),
     )
+
+
+def enough_samples(config: TrainConfig, usual: TrainConfig | None, pairs: int) -> dict[cures.Path, Any]:
+    """Return as many updates and as large a minibatch as are usual, or `ENOUGH` samples for each of the pairs."""
+    batch = max(config.replay.batch_size, usual.replay.batch_size if usual is not None else 1)
+    larger = {cures.BATCH: batch} if batch > cures.CLEARLY * config.replay.batch_size else {}
+    enough = 1_000 * max(1, math.ceil(ENOUGH * pairs / batch / 1_000))
+    there = usual.updates if usual is not None else 0
+    longer = max(enough, there)
+    return larger | (cures.more_updates(config, usual, enough) if longer > config.updates or not larger else {})
 
 
 PROGRESS_CHECKS = (

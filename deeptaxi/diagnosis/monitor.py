@@ -1,9 +1,10 @@
 """Monitor a running training: a few cheap checks of its records, each reported once.
 
-Planning runs only if a record raises a suspicion, except for the discount, which is checked once at the start on
-tables of at most `SMALL` states. Nothing is reported while the last evaluation finds the policy optimal.
+Planning runs only if a record raises a suspicion, except for the facts of the configuration, which are looked at once,
+at the start, on tables of at most `SMALL` states. Nothing is reported while the last evaluation finds the policy
+optimal.
 
-- ``discount-too-small``: at the start, exactly.
+- the facts of `forecast`: at the start, before the first update.
 - ``diverged``: a non-finite loss. ``learning-rate-too-high``: Q left the range r_min/(1 − γ) … r_max/(1 − γ),
   which updates that do not overshoot cannot leave, by a tenth of its width and a fresh network's noise, at two
   consecutive snapshots.
@@ -21,11 +22,10 @@ from functools import cached_property
 import numpy as np
 
 from deeptaxi.config import TrainConfig
-from deeptaxi.diagnosis.case import GOOD
 from deeptaxi.diagnosis.exploration import LITTLE_EPSILON, epsilon_at_end, exploration_cure
+from deeptaxi.diagnosis.forecast import Training, foresee
 from deeptaxi.diagnosis.learning_curves import OVERSHOT, born, lower_rate
 from deeptaxi.diagnosis.policy import EXCESS
-from deeptaxi.diagnosis.setup import cost, promise
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned
@@ -69,6 +69,7 @@ class Monitor:
             self._snapshots = [*self._snapshots[-LASTING:], record]
         update = getattr(record, "update", 0)
         found = [(name, check(record)) for name, check in self._checks if name not in self._found]
+        found += [(name, text) for name, text in self._foresee(record).items() if name not in self._found]
         texts = {name: text for name, text in found if text and not self._optimal}
         self._found |= texts.keys()
         return [Warned(update, name, f"{name}: {text}") for name, text in texts.items()]
@@ -76,21 +77,19 @@ class Monitor:
     @property
     def _checks(self) -> tuple[tuple[str, Callable[[Record], str | None]], ...]:
         return (
-            ("discount-too-small", self._check_discount),
             ("diverged", self._check_loss),
             ("learning-rate-too-high", self._check_range),
             ("one-action-collapse", self._check_collapse),
             ("epsilon-fell-too-early", self._check_exploration),
         )
 
-    def _check_discount(self, record: Record) -> str | None:
-        objective, discount = self._config.evaluation.objective_discount, self._config.discount
+    def _foresee(self, record: Record) -> dict[str, str]:
+        """Return what of the configuration cannot go well, at the start of a training on a small table."""
         if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
-            return None
-        found = promise(self._table, objective, discount, self._mask) if discount < objective else None
-        if found is None or min(found.score, found.blurred) >= GOOD:
-            return None
-        return f"{cost(found, discount, objective)}; --discount {objective:g}"
+            return {}
+        allowed = np.ones(self._table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
+        facts = foresee(Training(self._config, self._table, allowed))
+        return {name: f"{fact.text}; {fact.cure}" for name, fact in facts.items()}
 
     def _check_loss(self, record: Record) -> str | None:
         # A log has null for non-finite numbers.

@@ -24,12 +24,15 @@ length, at most the limit: V is bootstrapped with γ·(1 − 1/L).
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from deeptaxi.arguments import short_words
 from deeptaxi.config import EnvironmentConfig
+from deeptaxi.diagnosis import cures, rivals
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, the
+from deeptaxi.diagnosis.rivals import CLOSE, FAR, NEARER
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 
@@ -108,6 +111,9 @@ def overestimation(case: Case) -> Finding | None:
     greedy = float(difference[states, case.policy[states]].mean())
     shared = float(difference[case.learned_pairs].mean())
     by_maximizing = greedy - shared
+    sampled = case.config is None or case.config.target.backup == "sample"
+    if not sampled or not (noise(case)[case.learned_pairs] > 0).any():
+        return None  # any wrong choice is one that Q overrates: it takes noise to maximize over
     if case.span == 0 or greedy < BELIEVED * case.span or by_maximizing < BY_MAXIMIZING * greedy:
         return None
     double = case.config is not None and case.config.target.double
@@ -120,10 +126,20 @@ def overestimation(case: Case) -> Finding | None:
          "range_of_q_star": case.span, "double": double, "bias_without_maximizing": shared},
         "exact",
         "the max over noisy Q values picks the one that chance raised most, and td_target propagates it",
-        "a smaller --learning-rate with --learning-rate-schedule exponential, and a larger --batch-size"
-        if double
-        else f"--double (it removes what maximizing adds: about {by_maximizing:.3g} of the {greedy:.3g})",
+        less_noise(case) if double else "--double",
     )  # fmt: skip
+
+
+def less_noise(case: Case) -> str:
+    """Return options by which Q values scatter less, where double DQN is on already."""
+    config = the(case.config)
+    if case.table is not None and config.target.backup == "sample":
+        return "--backup expected" + (" --n-step 1" if config.target.n_step > 1 else "")
+    falling: dict[cures.Path, Any] = {
+        ("optimizer", "schedule"): "exponential",
+        cures.BATCH: 4 * config.replay.batch_size,
+    }
+    return cures.format_options(cures.differing(config, falling))
 
 
 def reward_scale_off(case: Case) -> Finding | None:
@@ -145,8 +161,16 @@ def reward_scale_off(case: Case) -> Finding | None:
         "exact",
         "an optimizer such as Adam moves weights by its learning rate whatever the size of the rewards: "
         "large Q values take long to reach, and small ones drown in the noise of the weights",
-        f"--reward-scale {2.0 ** round(np.log2(size / 16)):g}",
+        cures.format_options({cures.SCALE: scale_of(case, size)}),
     )
+
+
+def scale_of(case: Case, size: float) -> float:
+    """Return the usual reward scale if it brings values of `size` into the network's range, else a power of two."""
+    usual = case.usual.target.reward_scale if case.usual is not None else 0.0
+    now = case.config.target.reward_scale if case.config is not None else 1.0
+    fits = usual > 0 and SMALL <= size / usual <= LARGE and not cures.same(usual, now)
+    return usual if fits else float(2.0 ** round(np.log2(size / 16)))
 
 
 NOISE_CHECKS = (Check("noisy-targets", ("config", "history", "table", "q", "discount", "verdict"), noisy_targets),)
@@ -156,8 +180,6 @@ VALUE_CHECKS = (
 )
 
 
-FAR, CLOSE = 0.03, 0.25  # mean |Q − Q*| over the standard deviation of Q*
-NEARER = 0.5  # distance to the alternative's Q* over that to the right one
 DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99)  # tried if the training discount is unknown
 
 
@@ -194,7 +216,8 @@ def scatter(case: Case, q: Floats) -> float:
 def explains_better(case: Case, right: tuple[float, float, Floats], alternative: tuple[float, float, Floats]) -> bool:
     """Whether an alternative explains Q and the right problem does not."""
     far = right[0] > FAR * scatter(case, right[2])
-    return far and alternative[0] < NEARER * right[0] and alternative[0] < CLOSE * scatter(case, alternative[2])
+    near = alternative[0] < NEARER * right[0] and alternative[0] < CLOSE * scatter(case, alternative[2])
+    return far and near and not rivals.is_beaten(case, alternative[0])
 
 
 def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
@@ -205,6 +228,8 @@ def terminal_states_bootstrapped(case: Case) -> Finding | Unchecked | None:
     endless = replace(table, terminated=np.zeros_like(table.terminated))
     right, alternative = nearest(case, table), nearest(case, endless)
     local = one_backup(case, endless, alternative[1], scatter(case, right[2]))
+    if local and rivals.is_beaten(case, alternative[0]):
+        local = {}
     if not explains_better(case, right, alternative) and not local:
         return None
     return Finding(
@@ -367,6 +392,7 @@ def other(case: Case, severity: str, summary: str, evidence: dict[str, object], 
 
 HYPOTHESIS_CHECKS = (
     Check("wrong-environment", (), wrong_environment),
+    *rivals.CHECKS,
     Check("terminal-states-bootstrapped", ("table", "q"), terminal_states_bootstrapped),
     Check("truncation-as-terminal", (), truncation_as_terminal),
 )

@@ -9,25 +9,43 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.diagnosis import exploration, learning_curves, policy, q_values, setup
-from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked
+from deeptaxi.diagnosis import cures, exploration, fit, forecast, learning_curves, policy, q_values, rivals, setup
+from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked, known
+
+
+def or_fact(check: Check) -> Check:
+    """Return a check that falls back on what the configuration alone says, if it finds nothing."""
+    if check.name not in forecast.FACTS:
+        return check
+
+    def look(case: Case) -> Finding | Unchecked | None:
+        found = check(case)
+        if isinstance(found, Finding) or not all(known(case, need) for need in forecast.NEEDS):
+            return found
+        return forecast.check_fact(check.name, case) or found
+
+    return Check(check.name, (), look)
+
 
 # A symptom looks for its cause in this order, root causes first.
-CAUSES: tuple[Check, ...] = (
-    *q_values.HYPOTHESIS_CHECKS,
-    *setup.NETWORK_CHECKS,
-    *setup.PROBLEM_CHECKS,
-    *learning_curves.PROGRESS_CHECKS,
-    *learning_curves.STEP_SIZE_CHECKS,
-    *exploration.CHECKS,
-    *q_values.NOISE_CHECKS,
-    *q_values.VALUE_CHECKS,
+CAUSES: tuple[Check, ...] = tuple(
+    or_fact(check)
+    for check in (
+        *setup.BROKEN_CHECKS,  # a broken problem first: what was learned in it follows
+        *q_values.HYPOTHESIS_CHECKS,
+        *setup.NETWORK_CHECKS,
+        *setup.PROBLEM_CHECKS,
+        *forecast.CHECKS,
+        *q_values.VALUE_CHECKS[:1],  # the reward scale, which the learning rate is taken for
+        *learning_curves.PROGRESS_CHECKS,
+        *learning_curves.STEP_SIZE_CHECKS,
+        *exploration.CHECKS,
+        *q_values.NOISE_CHECKS,
+        *q_values.VALUE_CHECKS[1:],
+    )
 )
 CHECKS: tuple[Check, ...] = (*policy.CHECKS, *CAUSES)
-UNEXPLAINED = (
-    "nothing else was found that explains it: too few updates, or values of actions too close to tell apart",
-    "--updates: twice as many; or the settings of a preset (`deeptaxi presets`)",
-)
+UNEXPLAINED = "no check proves a cause"
 
 
 ELSEWHERE = "the model is for another problem"
@@ -35,10 +53,23 @@ OF_ANY_PROBLEM = {  # findings that hold wherever the model is examined
     check.name for check in (*policy.CHECKS, *setup.NETWORK_CHECKS)
 } | {"wrong-environment", "diverged"}
 MISFIT = {"state-as-number", "saturated-output"}  # a network that cannot represent the values says nothing by them
+OF_THE_PROBLEM = {"mask-forbids-optimum", "goal-unreachable", "all-policies-equal"}  # severe for any policy
+ROOTS = {  # facts of the configuration that look like steps of the wrong size
+    "reward-scale-off", "initial-value-off", "network-too-small", "n-step-off-policy", "discount-too-large",
+}  # fmt: skip
 WEAKER = {  # findings whose evidence looks the same if one of the others is true
     "learning-rate-too-low": {
-        "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained",
+        "learning-rate-too-high", "target-too-stale", "dead-relu-units", "saturated-output", "untrained", *ROOTS,
     },
+    "learning-rate-too-high": {*ROOTS, "tabular-step-too-large"},
+    "target-too-stale": {"initial-value-off", "untrained"},
+    "target-too-fresh": ROOTS,
+    "overestimation": {*ROOTS, "learning-rate-too-high", "learning-rate-too-low", "untrained"},
+    "model-not-trained": {*rivals.RULES, "diverged"},
+    "discount-too-small": {"model-not-trained", "state-as-number", "saturated-output"},
+    "dead-relu-units": {"model-not-trained", "network-too-small"},
+    "all-policies-equal": {"mask-forbids-optimum", "goal-unreachable"},
+    "goal-unreachable": {"mask-forbids-optimum"},
     "interrupted": {"diverged"},
     "environment-failed": {"diverged"},
     "terminal-states-bootstrapped": MISFIT,
@@ -57,11 +88,19 @@ def diagnose(case: Case) -> Diagnosis:
         if isinstance(result, Unchecked):
             not_checked.append(NotChecked(check.name, result.why))
         elif result is not None:
-            harmless = case.harmful is False and result.severity == "severe"
+            harmless = case.harmful is False and result.severity == "severe" and result.name not in OF_THE_PROBLEM
             findings.append(replace(result, severity="warning") if harmless else result)
     names = {finding.name for finding in findings}
     findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    causes = [finding for finding in findings if finding.cause]
+    if not any(cause.severity == "severe" for cause in causes):
+        unnamed = {check.name for check in CHECKS} - names - {item.name for item in not_checked}
+        ruled_out = tuple(check.name for check in CAUSES if check.name in unnamed)
+        missed = fit.not_optimal(case, causes, ruled_out)
+        if missed is not None:
+            findings.insert(0 if missed.severity == "severe" else len(findings), missed)
+    findings = [with_sound_cure(finding, case) for finding in findings]
     return Diagnosis(tuple(explained(finding, findings) for finding in findings), tuple(not_checked))
 
 
@@ -71,5 +110,23 @@ def explained(finding: Finding, findings: list[Finding]) -> Finding:
         return finding
     reason = next((other for other in findings if other.cause and other.severity != "note"), None)
     if reason is None:
-        return replace(finding, cause=UNEXPLAINED[0], cure=UNEXPLAINED[1])
-    return replace(finding, cause=f"{reason.name}: {reason.cause}", cure=reason.cure)
+        return replace(finding, cause=UNEXPLAINED, cure="the same training with other settings: --cure tries some")
+    cause = f"{UNEXPLAINED}: see not-optimal" if reason.name == "not-optimal" else f"{reason.name}: {reason.cause}"
+    return replace(finding, cause=cause, cure=reason.cure)
+
+
+def with_sound_cure(finding: Finding, case: Case) -> Finding:
+    """Return a finding whose cure changes something, and can be done to the model at hand.
+
+    What the configuration has already is left out. A training that is not known has no options, so for a model from
+    elsewhere they are said in words.
+    """
+    changes = cures.parse_options(finding.cure)
+    if changes is None:
+        return finding
+    if case.config is None:
+        return finding if case.history is not None else replace(finding, cure=cures.in_words(finding.cure))
+    left = cures.differing(case.config, changes)
+    if not cures.applies(case.config, left):
+        left = cures.to_usual(case.config, case.usual) or cures.more_updates(case.config, case.usual)
+    return replace(finding, cure=cures.format_options(left))

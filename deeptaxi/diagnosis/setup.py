@@ -8,11 +8,13 @@ largest Q value, so the policy that chooses at random among these is checked as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deeptaxi.config import OWN_KIND
+from deeptaxi.diagnosis import rivals
 from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Unchecked, the
 from deeptaxi.diagnosis.learning_curves import lower_rate
 from deeptaxi.evaluation import exact
@@ -23,6 +25,10 @@ from deeptaxi.network.facts import LayerFacts
 
 RESOLUTION = 1e-4
 TIES = 1e-9
+MASKED_OUT = 0.1  # normalized score of the best policy under a mask that is part of the problem
+LOST = 0.5  # of the larger of the values with and without such a mask
+CONTRADICTED = ("its P ", "an episode started in", "its transition table P is not valid")
+ARRIVED = 0.1  # distance to the right values of some discount over their scatter
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,102 @@ def all_policies_equal(case: Case) -> Finding | None:
     )
 
 
+def mask_forbids_optimum(case: Case) -> Finding | None:
+    """Detect a mask under which the best policy is far worse than without it."""
+    table, mask = the(case.table), case.allowed
+    if mask.all() or case.discount == 1:
+        return None
+    free = replace(table, action_mask=None)
+    unknown = ~mask & (free.terminated | (free.probability == 0)).all(axis=2) & (free.expected_reward == 0)
+    known = ~unknown  # an excluded pair needs no outcome of its own, and then has the end for 0
+    masked = exact.mean(table, planning.value_iteration(free, case.discount, mask).value)
+    best = exact.mean(table, planning.value_iteration(free, case.discount, known).value)
+    random = exact.mean(table, planning.evaluate_uniform(free, case.discount, known).value)
+    score = exact.normalize_score(masked, best, random)
+    own = table.action_mask is not None and np.array_equal(mask, table.action_mask)
+    lost = (best - masked) / max(abs(best), abs(masked), 1e-12)
+    if score is None or (lost < LOST and score >= MASKED_OUT if own else score >= GOOD):
+        return None
+    nothing_left = case.verdict is not None and case.verdict.all_policies_equal is not None
+    return Finding(
+        "mask-forbids-optimum",
+        "severe" if nothing_left or not own else "warning",
+        f"under its action mask the best policy is worth {masked:.4g}, and without the mask {best:.4g}",
+        {"value_under_mask": masked, "value_without": best, "score": score, "of_the_problem": own},
+        "exact",
+        "the mask excludes actions that the best policy needs, such as all that lead to the goal",
+        "mark with True what may be done, not what may not; and look at the mask where the best path runs",
+    )
+
+
+def goal_unreachable(case: Case) -> Finding | None:
+    """Detect rewards that are only where no episode gets."""
+    table, reached = the(case.table), case.reached
+    paid = (table.probability > 0) & (table.reward != 0)
+    here = bool((paid & case.allowed[:, :, None])[reached].any())
+    if here or not paid.any() or the(case.verdict).all_policies_equal is None:
+        return None
+    best = np.unravel_index(int(np.argmax(np.where(paid, table.reward, -np.inf))), paid.shape)
+    state, action = int(best[0]), int(best[1])
+    return Finding(
+        "goal-unreachable",
+        "severe",
+        f"all rewards are where no episode gets: the largest, {table.reward[best]:g}, is for {case.action(action)} in "
+        f"state {state}, which no start leads to",
+        {"state": state, "action": action, "reward": float(table.reward[best]), "reached": int(reached.sum())},
+        "exact",
+        "walls, the start, or the numbers of states keep every policy from the goal",
+        "look at the way from a start to that state, and at where episodes start",
+    )
+
+
+def reward_after_end(case: Case) -> Finding | None:
+    """Detect a state that nothing leaves, which pays at every step where others end the episode."""
+    table = the(case.table)
+    possible = table.probability > 0
+    if not (table.terminated & possible).any() and not is_goal_of_all(case):
+        return None
+    stays = (~possible | ((table.next_state == np.arange(case.states)[:, None, None]) & ~table.terminated)).all(axis=2)
+    pays = (stays | ~case.allowed).all(axis=1) & (table.expected_reward.min(axis=1) > 0) & case.reached
+    if not pays.any() or table.expected_reward[pays].max() < table.reward[possible].max():
+        return None
+    state = int(np.flatnonzero(pays)[0])
+    return Finding(
+        "reward-after-end",
+        case.worst,
+        f"state {state} is never left and pays {table.expected_reward[state].max():g} again at every step: it looks "
+        "like a goal that does not end the episode",
+        {"state": state, "states": int(pays.sum()), "reward": float(table.expected_reward[state].max())},
+        "exact",
+        "the step that reaches the goal is not marked as terminated, so its reward is earned again for ever",
+        "terminated=True where the goal is reached, or no reward for staying there",
+    )
+
+
+def is_goal_of_all(case: Case) -> bool:
+    """Whether a reward is only paid in, or on the way into, states that nothing leaves."""
+    table = the(case.table)
+    possible = table.probability > 0
+    stays = (~possible | (table.next_state == np.arange(case.states)[:, None, None])).all(axis=(1, 2))
+    return bool((~possible | (table.reward <= 0) | stays[table.next_state]).all())
+
+
+def table_contradicted(case: Case) -> Finding | Unchecked | None:
+    """Detect an environment whose own P does not say what its steps do."""
+    why = case.why.get("table", "")
+    if case.table is not None or not why.startswith(CONTRADICTED):
+        return None
+    return Finding(
+        "table-contradicted",
+        "warning",
+        f"the environment has a table that is not used: {why}",
+        {"contradiction": why},
+        "episodes",
+        "P was changed, or step was, without the other: a verdict from it would be exact and wrong",
+        "make P and step agree, or leave P out",
+    )
+
+
 def optimality_unknown(case: Case) -> Finding | None:
     """Detect a discount at which good and bad policies have numerically equal values."""
     why = the(case.verdict).optimal_unknown
@@ -104,9 +206,22 @@ def optimality_unknown(case: Case) -> Finding | None:
     )
 
 
-def discount_too_small(case: Case) -> Finding | None:
+def nearest_discount(case: Case) -> float | None:
+    """Return the discount whose Q* a model of unknown training is nearest to, if it has settled there."""
+    found = rivals.compare_rivals(case)
+    if found is None or found.nearest is not None:
+        return None
+    right = found.right
+    return right.discount if found.on_its_way is None and right.distance < ARRIVED * rivals.scatter(right.q) else None
+
+
+def discount_too_small(case: Case) -> Finding | Unchecked | None:
     """Detect a discount at which no training can find a good policy."""
-    discount = the(case.training_discount)
+    discount = case.training_discount
+    if discount is None:
+        discount = nearest_discount(case)
+    if discount is None:
+        return Unchecked(case.missing("discount"))
     if discount >= case.discount:
         return None
     found = promise(the(case.table), case.discount, discount, case.allowed)
@@ -137,20 +252,35 @@ def finding(found: Promise, discount: float, case: Case) -> Finding:
         "exact",
         "rewards that are many steps away count for nothing at this discount, "
         f"which looks about {ahead} step{'s' if ahead > 1 else ''} ahead",
-        f"--discount {case.discount:g}",
+        farther(discount, case),
     )  # fmt: skip
 
 
+def farther(discount: float, case: Case) -> str:
+    """Return the option for a larger discount: the usual one, or the objective's."""
+    usual = case.usual.discount if case.usual is not None else 0.0
+    return f"--discount {usual if discount < usual <= case.discount else case.discount:g}"
+
+
+BROKEN_CHECKS = (
+    Check("table-contradicted", (), table_contradicted),
+    Check("mask-forbids-optimum", ("table",), mask_forbids_optimum),
+    Check("goal-unreachable", ("table", "verdict"), goal_unreachable),
+    Check("reward-after-end", ("table",), reward_after_end),
+)
 PROBLEM_CHECKS = (
     Check("all-policies-equal", ("verdict",), all_policies_equal),
     Check("optimality-unknown", ("verdict",), optimality_unknown),
-    Check("discount-too-small", ("table", "discount"), discount_too_small),
+    Check("discount-too-small", ("table",), discount_too_small),
 )
 
 
 DEAD = 0.25  # fraction of a layer's units
 MOSTLY_DEAD = 0.5
 SATURATED = 0.5
+SMALL = 0.3  # mean |Q| over that of Q*
+ALIKE = 0.2  # intraclass correlation
+ENOUGH_STATES = 10
 
 
 def dead_relu_units(case: Case) -> Finding | None:
@@ -167,7 +297,7 @@ def dead_relu_units(case: Case) -> Finding | None:
         {"layers": [describe_layer(layer, layer.dead) for layer in layers], "states": the(case.network).states},
         "network",
         "updates that were too large pushed the units below zero everywhere, where their gradient stays zero",
-        f"{lower_rate(case.config)}; {with_activation(case, 'elu')} keeps a gradient below zero",
+        lower_rate(case.config, usual=case.usual),
     )
 
 
@@ -195,7 +325,7 @@ def saturated_output(case: Case) -> Finding | None:
         "network",
         "saturated units output the same in all states and have no gradient: updates were too large, or Q values too "
         "large for the weights",
-        f"{with_activation(case, 'relu')} with a lower --learning-rate, or a larger --reward-scale",
+        f"{with_activation(case, 'relu')} {lower_rate(case.config, usual=case.usual)}",
     )
 
 
@@ -227,6 +357,40 @@ def with_activation(case: Case, name: str) -> str:
     """Say how the hidden layers of the network get another activation."""
     own = case.config is not None and case.config.network.kind == OWN_KIND
     return f"activation='{name}' in these layers" if own else f"--activation {name}"
+
+
+def model_not_trained(case: Case) -> Finding | Unchecked | None:
+    """Detect a model from elsewhere whose weights, or values, are as they were before any update."""
+    if case.config is not None or not case.harmful:
+        return None
+    if case.q is None:
+        return Unchecked(case.missing("q"))
+    fresh = case.network is not None and case.network.biases_at_zero
+    q = np.asarray(case.q, float)[case.reached][:, case.allowed[case.reached].all(axis=0)]
+    common = in_common(q) if q.shape[0] >= ENOUGH_STATES and q.shape[1] > 1 else math.nan
+    small = (
+        bool(np.abs(q).mean() < SMALL * np.abs(the(case.reference).optimum.q[case.pairs]).mean()) if q.size else False
+    )
+    if not fresh and not (small and (common < ALIKE or bool((q == q.flat[0]).all()))):
+        return None
+    return Finding(
+        "model-not-trained",
+        case.worst,
+        "every bias of its layers is exactly 0, as it was made"
+        if fresh
+        else "its values are small, and those of a state have no more in common than any others: so they begin",
+        {"biases_at_zero": fresh, "in_common": None if math.isnan(common) else common},
+        "network" if fresh else "exact",
+        "the model was not trained, or other weights were saved than were trained, such as those of a clone",
+        "save the network that was fitted, after its training, and load its weights into a model of the same layers",
+    )
+
+
+def in_common(q: Floats) -> float:
+    """Return the intraclass correlation of values `[S, A]`: what those of a state have in common, 0 if nothing."""
+    actions = q.shape[1]
+    between, within = actions * q.mean(axis=1).var(ddof=1), q.var(axis=1, ddof=1).mean()
+    return float((between - within) / max(between + (actions - 1) * within, 1e-30))
 
 
 def state_as_number(case: Case) -> Finding | None:
@@ -265,6 +429,7 @@ def mixes_states(case: Case) -> Finding | Unchecked | None:
 
 
 NETWORK_CHECKS = (
+    Check("model-not-trained", ("verdict",), model_not_trained),
     Check("mixes-states", (), mixes_states),
     Check("state-as-number", ("network",), state_as_number),
     Check("saturated-output", ("network",), saturated_output),

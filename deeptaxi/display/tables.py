@@ -32,13 +32,16 @@ SOURCES = {
 }
 
 
-def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None = None) -> Group:
-    """Format all findings, then what could not be checked.
+def findings_page(
+    title: str, diagnosis: Mapping[str, Any], optimal: bool | None = None, cures: Sequence[str] | None = None
+) -> Group:
+    """Format all findings, what cures reached, then what could not be checked.
 
     Args:
         title: what was examined.
         diagnosis: `Diagnosis.to_dict`.
         optimal: the exact verdict, or None.
+        cures: what cures reached, a heading and lines; None if none were tried.
     """
     verdict = {True: ": its policy is optimal", False: ": its policy is not optimal", None: ""}[optimal]
     estimated = diagnosis.get("estimated")
@@ -50,6 +53,9 @@ def findings_page(title: str, diagnosis: Mapping[str, Any], optimal: bool | None
         parts += finding_lines(finding)
     if not diagnosis["findings"]:
         parts.append(Text("No problems found.", style="green"))
+    if cures:
+        parts += [Text(), Text(cures[0], style="bold")]
+        parts += [Padding(Text(line), (0, 0, 0, 2), expand=False) for line in cures[1:]]
     if diagnosis["not_checked"]:
         parts += [Text(), Text("Not checked", style="dim")]
         parts += [

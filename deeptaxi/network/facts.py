@@ -34,6 +34,7 @@ class NetworkFacts:
         output_range: lowest and highest output of this activation, None if unbounded.
         hidden: the hidden layers with a nonlinear activation, from input to output.
         states: number of states that the units were observed in.
+        biases_at_zero: whether it has biases, and each of them is exactly 0, as layers are made.
     """
 
     state_input: str
@@ -41,3 +42,4 @@ class NetworkFacts:
     output_range: tuple[float | None, float | None]
     hidden: tuple[LayerFacts, ...]
     states: int
+    biases_at_zero: bool = False

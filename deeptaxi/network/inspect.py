@@ -137,8 +137,14 @@ def look_into(network: keras.Model, states: NDArray[np.int64], count: int, parts
     last = activation_of(layers[-1]) if is_last(layers[-1], network) else "linear"
     return NetworkFacts(
         state_input(network, count), last, ENDS.get(last, (None, None)),
-        units_of(network, hidden, states, count, parts), len(states),
+        units_of(network, hidden, states, count, parts), len(states), biases_at_zero(network),
     )  # fmt: skip
+
+
+def biases_at_zero(network: keras.Model) -> bool:
+    """Return whether the network has biases, and each of them is exactly 0."""
+    biases = [weights for weights in network.trainable_weights if weights.path.rpartition("/")[2] == "bias"]
+    return bool(biases) and all(not np.any(keras.ops.convert_to_numpy(bias)) for bias in biases)
 
 
 def is_hidden(layer: keras.Layer) -> bool:

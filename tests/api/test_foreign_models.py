@@ -69,7 +69,7 @@ def test_watching_a_policy_shows_what_it_takes_alone(place: TransitionTable) -> 
 
 def test_a_policy_is_diagnosed_by_what_it_does(place: TransitionTable) -> None:
     found = deeptaxi.diagnose([1, 1, 1], place)
-    assert {finding.name for finding in found.findings} == {"one-action-collapse", "policy-loops"}
+    assert {finding.name for finding in found.findings} == {"not-optimal", "one-action-collapse", "policy-loops"}
     assert found.severe
     reasons = {item.name: item.why for item in found.not_checked}
     assert reasons["overestimation"] == "a policy has no Q values"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
 import keras
 import pytest
 
+from deeptaxi.api import try_cures
 from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, QUICK, refused, run
 from tests.problems import build, surely
@@ -249,3 +252,42 @@ def test_masked_actions_are_not_reported_as_untried(tmp_path):
     assert "Warning: epsilon" not in result.stderr
     findings = json.loads(run("diagnose", folder, "--json").stdout)["findings"]
     assert "pairs-never-tried" not in [finding["name"] for finding in findings if finding["severity"] == "severe"]
+
+
+def test_cures_are_tried_where_asked_for(corridor_file, tmp_path):
+    words = [*QUICK, "--loop", "gymnasium", "--q-table", "--updates", "300", "--learning-rate", "1e-6"]
+    folder, _ = trained(tmp_path, corridor_file, *words)
+    done = run("diagnose", folder, "--cure", "--budget", "50", "--json")
+    assert done.exit_code == 3
+    assert "at most 50 seconds" in done.stderr
+    cures = json.loads(done.stdout)["cures"]
+    assert (cures["budget"], cures["interrupted"]) == (50, False)
+    assert cures["tried"][0]["command"].startswith(f"deeptaxi train --config {folder / 'config.toml'} --")
+    assert not (tmp_path / "models").exists()
+    refused(run("diagnose", folder, "--budget", "5"), 2, "add --cure")
+
+
+def test_ctrl_c_amid_cures_says_what_was_learned_so_far(corridor_file, tmp_path, monkeypatch):
+    words = [*QUICK, "--loop", "gymnasium", "--q-table", "--updates", "300", "--learning-rate", "1e-6"]
+    folder, _ = trained(tmp_path, corridor_file, *words)
+    train = try_cures.train
+
+    def interrupted(*args, **settings):
+        os.kill(os.getpid(), signal.SIGINT)
+        return train(*args, **settings)
+
+    monkeypatch.setattr(try_cures, "train", interrupted)
+    done = run("diagnose", folder, "--cure", "--json")
+    assert done.exit_code == 130
+    assert "what was learned so far" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["severe"]
+    assert document["cures"]["interrupted"]
+    assert document["cures"]["tried"][0]["updates"] < document["cures"]["tried"][0]["planned"]
+    assert folder.joinpath("model.keras").exists()
+
+
+def test_cures_of_a_bare_file_say_what_cannot_be_tried(corridor_file, tmp_path):
+    path = foreign(tmp_path, keras.layers.Dense(8, "relu"))
+    done = run("diagnose", path, "--env", corridor_file, "--cure")
+    assert "belongs to no training" in " ".join(done.stdout.split())

@@ -30,9 +30,17 @@ def test_an_unvisited_state_is_named():
 @pytest.mark.parametrize("loop", ["compiled", "gymnasium"])
 def test_the_cure_is_never_a_setting_already_in_use(loop):
     explores = {"start": 1.0, "end": 0.5, "fraction": 0.5, "exploring_starts": 0.1 if loop == "compiled" else 0.0}
-    assert exploration_cure(config(loop=loop, exploration=explores, updates=300)) == "--updates 600"
+    assert exploration_cure(config(loop=loop, exploration=explores, updates=300)) == "--updates 1200"
     assert "--epsilon-end 0.5" in exploration_cure(config(loop=loop, exploration={**explores, "end": 0.1}))
-    assert "--epsilon-end 0.5" in exploration_cure(config(loop=loop, exploration={**explores, "fraction": 0.1}))
+    assert exploration_cure(config(loop=loop, exploration={**explores, "fraction": 0.1})) == "--epsilon-fraction 0.5"
+
+
+def test_the_usual_exploration_is_the_cure_where_it_is_more():
+    little, usual = config(exploration={"end": 0.1}), config(exploration={"end": 0.8})
+    assert exploration_cure(little, usual) == "--epsilon-end 0.8"
+    assert exploration_cure(usual, little) == "--updates 80000"
+    few, many = config(interaction={"environments": 1}), config(interaction={"environments": 64})
+    assert exploration_cure(few, many) == "--environments 64"
 
 
 def test_an_untried_action_is_named():
@@ -78,7 +86,7 @@ def test_a_replay_buffer_that_forgot_is_named(stored):
         assert finding is None
     else:
         assert (finding.severity, finding.evidence["pairs"], finding.evidence["critical_pairs"]) == ("severe", 1, 1)
-        assert finding.cure == "--replay-capacity 50000"
+        assert finding.cure == "--replay-capacity 2000000"  # it has 500,000 already
 
 
 def test_without_counts_the_check_says_why_it_cannot_be_run():

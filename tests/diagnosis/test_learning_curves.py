@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,3 +184,29 @@ def test_a_training_with_few_samples_per_pair_is_named():
     assert checked("untrained", cases[9]).evidence["samples_per_pair"] == 9
     assert checked("untrained", cases[10]) is None
     assert isinstance(checked("untrained", unseen(config=config(), history=history())), Unchecked)
+
+
+def test_a_step_that_is_usual_for_the_problem_is_not_blamed_for_unrest():
+    log = history(*(snapshot(i, policy=0.5, change=0.5) for i in range(1, 9)))
+    q, usual = [[0.0, 1.0]] * 3, config(optimizer={"learning_rate": 0.003})
+    known = {"history": log, "usual": usual}
+    larger = checked(
+        "learning-rate-too-high", case_on(chain(), q, config=config(optimizer={"learning_rate": 0.3}), **known)
+    )
+    assert (larger.severity, larger.cure) == ("severe", "--learning-rate 0.003")
+    assert checked("learning-rate-too-high", case_on(chain(), q, config=usual, **known)) is None
+
+
+def test_a_step_that_is_smaller_than_usual_is_never_too_large():
+    log = history(*(snapshot(i, high=99.0) for i in range(1, 9)))  # beyond all that can be earned
+    usual, small = config(optimizer={"learning_rate": 0.003}), config(optimizer={"learning_rate": 1e-5})
+    case = case_on(chain(), [[0.0, 1.0]] * 3, config=small, usual=usual, history=log)
+    assert checked("learning-rate-too-high", case) is None
+    assert checked("learning-rate-too-high", replace(case, config=usual)).source == "exact"
+
+
+def test_a_schedule_that_ends_early_is_mended_by_a_longer_one():
+    log = history(*(snapshot(i, mean=i / 1_000) for i in range(1, 20)))
+    early = config(schedule_updates=10, updates=1_000)
+    finding = checked("learning-rate-too-low", case_on(chain(), [[0.0, 0.01]] * 3, config=early, history=log))
+    assert finding.cure == "--schedule-updates 1000"

@@ -123,7 +123,8 @@ def test_a_check_without_episodes_says_so():
 
 def test_overestimation_by_maximizing_is_distinguished_from_a_shared_error():
     table = build([[surely(0, 0, True)] * 4])
-    lifted = case_on(build([[surely(0, 1, True), *[surely(0, 0, True)] * 3]]), [[1.0, 3.0, -1.0, -1.0]])
+    coin = [(0.5, 0, 1, True), (0.5, 0, -1, True)]
+    lifted = case_on(build([[surely(0, 1, True), *[coin] * 3]]), [[1.0, 3.0, -1.0, -1.0]])
     finding = checked("overestimation", lifted)
     assert finding.evidence["bias_of_greedy_action"] == pytest.approx(3)
     assert finding.evidence["bias_of_all_pairs"] == pytest.approx(0.25)
@@ -132,6 +133,8 @@ def test_overestimation_by_maximizing_is_distinguished_from_a_shared_error():
     shifted = case_on(build([[surely(0, 1, True), surely(0, 0, True)]]), [[4.0, 3.0]])
     assert checked("overestimation", shifted) is None
     assert checked("overestimation", case_on(table, np.ones((1, 4)))) is None  # Q* tells nothing apart
+    sure = case_on(build([[surely(0, 1, True), *[surely(0, 0, True)] * 3]]), [[1.0, 3.0, -1.0, -1.0]])
+    assert checked("overestimation", sure) is None  # no noise to maximize over
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 import json
 
 import numpy as np
+import pytest
 
-from deeptaxi.diagnosis import diagnose
+from deeptaxi.diagnosis import cures, diagnose
 from deeptaxi.diagnosis.run_checks import CHECKS, UNEXPLAINED
 from deeptaxi.metrics import to_json
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
-from tests.diagnosis.cases import case_on, config, history, progress, snapshot, unseen
+from tests.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
 from tests.problems import chain
 
 STAY, GO = [[0.0, 1.0]] * 3, [[1.0, 0.0]] * 3
@@ -23,7 +24,38 @@ def test_a_symptom_has_the_cause_and_cure_of_another_finding():
 
 def test_a_symptom_without_a_cause_says_so():
     nearly = [[0.7, 0.71], [0.79, 0.8], [0.88, 0.89]]  # Q* is 0.81, 0.9, 1 for going on
-    assert diagnose(case_on(chain(), nearly)).named("policy-loops").cause == UNEXPLAINED[0]
+    found = diagnose(case_on(chain(), nearly))
+    missed = found.named("not-optimal")
+    assert (missed.severity, found.findings[0].name) == ("severe", "not-optimal")
+    assert found.named("policy-loops").cause == f"{UNEXPLAINED}: see not-optimal"
+    assert missed.cause.startswith("no check proves one: it is off by 0.12, where Q* ranges over 0.271")
+    assert "terminal-states-bootstrapped" in missed.evidence["ruled_out"]
+    assert missed.evidence["worst_states"][0] == {
+        "state": 0, "action": 1, "best_action": 0, "loses": pytest.approx(0.81 - 0.729), "is_start": True,
+        "q": 0.71, "q_of_best": 0.7, "q_star": pytest.approx(0.729), "q_star_of_best": pytest.approx(0.81),
+    }  # fmt: skip
+
+
+def test_a_bad_policy_is_severe_with_the_cause_that_is_only_a_warning():
+    cause = checked("reward-scale-off", case_on(chain(), STAY))
+    assert cause is None
+    found = diagnose(case_on(chain(), [[2.0, 2.1]] * 3, visits=np.array([[5, 5], [5, 5], [0, 0]])))
+    assert found.severe
+
+
+def test_a_cure_is_never_what_the_configuration_has():
+    log = history(snapshot(10, high=100.0), snapshot(20, high=300.0))
+    known = config(optimizer={"learning_rate": 0.003, "tabular_step": None})
+    found = diagnose(case_on(chain(), STAY, config=known, history=log, usual=known))
+    for finding in found.findings:
+        changes = cures.parse_options(finding.cure)
+        assert changes is None or cures.applies(known, changes), finding
+
+
+def test_a_model_from_elsewhere_gets_no_option_of_a_training_that_it_never_had():
+    found = diagnose(case_on(chain(), STAY, network=DEAD))
+    assert found.named("dead-relu-units").cure == "in the training that made it: learning rate 0.003"
+    assert not any(finding.cure.startswith("--") for finding in found.findings)
 
 
 def test_an_optimal_policy_has_no_severe_finding():
@@ -61,7 +93,7 @@ def test_checks_that_cannot_be_run_are_listed_with_a_reason():
     assert reasons["terminal-states-bootstrapped"] == "it has no P"
     assert "log" in reasons["interrupted"]
     # All but those that look into what is there: a log, a network, a configuration.
-    assert {check.name for check in CHECKS} - reasons.keys() == {"wrong-environment", "diverged"}
+    assert {check.name for check in CHECKS} - reasons.keys() == {"wrong-environment", "diverged", "table-contradicted"}
 
 
 def test_nan_values_stop_no_other_check():

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from deeptaxi.diagnosis import diagnose
 from deeptaxi.diagnosis.setup import promise
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
 from tests.diagnosis.cases import case_on, checked, config, unseen
@@ -100,3 +103,43 @@ def test_saturated_hidden_units_are_named():
 def test_only_a_state_encoded_as_a_number_is_named(kind):
     finding = checked("state-as-number", case_on(chain(), BAD, network=facts(kind)))
     assert (finding is not None) == (kind == "number")
+
+
+def masked_chain():
+    """The walk to the reward, whose last step the mask forbids."""
+    return replace(chain(), action_mask=np.array([[True, True], [True, True], [False, True]]))
+
+
+def test_a_mask_that_forbids_the_goal_is_a_finding_of_the_problem():
+    found = diagnose(case_on(masked_chain(), [[1.0, 0.0], [1.0, 0.0], [0.5, 0.0]]))
+    finding = found.named("mask-forbids-optimum")
+    assert finding.severity == "severe"
+    assert (finding.evidence["value_under_mask"], finding.evidence["value_without"]) == pytest.approx((0, 0.81))
+    assert found.named("all-policies-equal") is None  # which follows from it
+
+
+def test_a_mask_that_leaves_the_best_actions_is_fine():
+    table = replace(chain(), action_mask=np.array([[True, False]] * 3))
+    assert checked("mask-forbids-optimum", case_on(table, [[1.0, -np.inf]] * 3)) is None
+    excluded = replace(chain(), reward=np.where([[[False], [True]]] * 3, -np.inf, chain().reward))
+    assert checked("mask-forbids-optimum", case_on(excluded, [[1.0, -np.inf]] * 3)) is None  # without an outcome
+
+
+def test_rewards_where_no_start_leads_are_named_with_their_place():
+    table = build([[surely(0, 0), surely(0, 0, True)], [surely(1, 5, True), surely(0, 0)]], [1.0, 0.0])
+    finding = diagnose(case_on(table, np.zeros((2, 2)))).named("goal-unreachable")
+    assert (finding.severity, finding.evidence["state"], finding.evidence["reward"]) == ("severe", 1, 5)
+
+
+def test_a_goal_that_pays_again_and_again_is_named():
+    table = build([[surely(0, 0), surely(1, 1)], [surely(1, 1), surely(1, 1)]], [1.0, 0.0])
+    finding = checked("reward-after-end", case_on(table, np.zeros((2, 2))))
+    assert finding.evidence["state"] == 1
+    assert checked("reward-after-end", case_on(chain(), np.zeros((3, 2)))) is None
+
+
+def test_a_table_that_its_environment_contradicts_is_named():
+    why = {"table": "its P calls impossible what it did: state 3, action 1 gave state 4, reward 0, terminated False"}
+    finding = checked("table-contradicted", unseen(why=why))
+    assert "state 3, action 1" in finding.summary
+    assert checked("table-contradicted", unseen()) is None

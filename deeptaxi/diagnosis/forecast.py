@@ -1,0 +1,490 @@
+"""What a configuration cannot learn, from the configuration and the transition table alone, before the first update.
+
+`train` tells each of these facts in a line before it starts, and `diagnose` takes them as causes of a bad policy. With
+U updates of B transitions, a learning rate lr_t and the values Q* at the training's discount:
+
+    initial value   beyond what luck can earn by more than its whole range: every pair has to come down, or up, first
+    hidden units    Q of h units has rank h, besides the bias of each action: the nearest such Q to Q* is its singular
+                    value decomposition (Eckart & Young, 1936), and its policy is bad
+    n steps         the fixed point of uncorrected sums under the mean ε of the training has a bad policy
+    step            samples of a pair add up in a minibatch: the tabular step times B over the pairs is above 1
+    samples         U·B over the pairs: fewer than `SAMPLES`, or than a value needs to travel
+    travel          Adam moves a weight by about lr_t an update: their sum, times what all units add to a Q value,
+                    is less than half of the way from the initial value to the farthest V*; plain SGD moves a value by
+                    its step's share of the error for each sample
+    refreshes       a hard copy of the target network carries values back n steps: fewer than the policy needs
+    reward scale    the largest |Q*| over the scale is far from 1
+    discount        at the training's discount, actions that the objective tells apart are equal
+    noise           where the policy passes, sampled targets scatter by more than averages can tell actions apart
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from deeptaxi.config import OWN_KIND, TrainConfig
+from deeptaxi.diagnosis import cures, learning_curves, rivals, setup
+from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Severity, only, the
+from deeptaxi.evaluation import exact
+from deeptaxi.mdp import planning
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
+from deeptaxi.mdp.total_reward import UndefinedError
+
+BEYOND = 1.0  # of the possible range: an initial value outside by more
+SAMPLES = 10  # of a pair, below which nothing can be learned
+TRAVEL = 0.5  # of the way to the farthest V*: less is not arriving
+UNITS = 0.14  # what one hidden unit adds to the change of a Q value, in learning rates, of layers as they are made
+LARGE, SMALL = 300.0, 0.003  # in the network's units
+USUAL_RATE, USUAL_TABLE_RATE = 0.003, 0.05
+UNSURE = 2.0  # standard errors
+MANY_UNSURE = 1 / 3  # of the states on an optimal policy's path
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A fact of a configuration: what it says, its numbers, its cause, and the settings that mend it."""
+
+    text: str
+    evidence: Mapping[str, Any]
+    cause: str
+    cure: str
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A configuration and its problem, before any update.
+
+    Attributes:
+        config: the configuration.
+        table: the transition table.
+        allowed: the actions that the agent may take, `[S, A]`.
+        usual: what `deeptaxi train` takes for this problem, if known.
+    """
+
+    config: TrainConfig
+    table: TransitionTable
+    allowed: Bools
+    usual: TrainConfig | None = field(default=None)
+
+    @property
+    def discount(self) -> float:
+        """The training's discount."""
+        return self.config.discount
+
+    @property
+    def objective(self) -> float:
+        """The objective's discount."""
+        return self.config.evaluation.objective_discount
+
+    @cached_property
+    def q_star(self) -> Floats | None:
+        """Q* at the training's discount, `[S, A]`, 0 where no action is allowed; None if it does not exist."""
+        try:
+            q = planning.value_iteration(self.table, self.discount, self.allowed).q
+        except UndefinedError:
+            return None
+        return np.where(self.allowed, q, 0.0)
+
+    @cached_property
+    def pairs(self) -> Bools:
+        """The pairs that can be tried, `[S, A]`."""
+        return self.allowed & planning.reachable(self.table, self.allowed)[:, None]
+
+    @cached_property
+    def optimum(self) -> planning.Optimum:
+        """The optimum at the objective's discount."""
+        return planning.value_iteration(self.table, self.objective, self.table.action_mask)
+
+    @cached_property
+    def random_value(self) -> float:
+        """The mean value of random play."""
+        return exact.mean(
+            self.table, planning.evaluate_uniform(self.table, self.objective, self.table.action_mask).value
+        )
+
+    def score(self, policy: Ints | Floats) -> float:
+        """Return the normalized score of a policy `[S]` or `[S, A]`; 1 if there is no scale."""
+        value = exact.mean(self.table, planning.evaluate_policy(self.table, policy, self.objective).value)
+        score = exact.normalize_score(value, exact.mean(self.table, self.optimum.value), self.random_value)
+        return 1.0 if score is None else score
+
+    def score_of_q(self, q: Floats) -> float:
+        """Return the normalized score of the greedy policy of Q values `[S, A]`."""
+        return self.score(planning.greedy_policy(q, self.allowed))
+
+    @cached_property
+    def depth(self) -> int | None:
+        """How many steps a value has to travel before the greedy policy is optimal on its path; None if unknown."""
+        optimal = planning.optimal_actions(self.optimum.q)
+        return learning_curves.depth_of(self.table, optimal, self.discount, self.begin)
+
+    @cached_property
+    def is_table(self) -> bool:
+        """Whether the network is a Q table."""
+        return self.config.network.kind == "q-table"
+
+    @property
+    def samples(self) -> float:
+        """How often each pair is in a minibatch, on average."""
+        return self.config.updates * self.config.replay.batch_size / max(1, int(self.pairs.sum()))
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest |Q*|, in the network's units; 0 if unknown."""
+        if self.q_star is None:
+            return 0.0
+        return float(np.abs(self.q_star[self.pairs]).max()) / self.config.target.reward_scale
+
+    @cached_property
+    def farthest(self) -> float:
+        """How far the value of some state has to go from the initial one, in the network's units; 0 if unknown."""
+        if self.q_star is None:
+            return 0.0
+        return float(np.abs(self.values - self.begin).max()) / self.config.target.reward_scale
+
+    @cached_property
+    def values(self) -> Floats:
+        """V* of the states that an agent can reach, `[n]`; needs Q*."""
+        q = np.where(self.allowed, the(self.q_star), -np.inf)
+        return np.asarray(q.max(axis=1)[self.pairs.any(axis=1)])
+
+    @cached_property
+    def begin(self) -> float:
+        """The initial value, or the nearest possible one: beyond that it is `initial-value-off`."""
+        start = self.config.network.initial_value if self.config.network.kind != OWN_KIND else 0.0
+        if self.q_star is None:
+            return start
+        return min(max(start, min(0.0, float(self.values.min()))), max(0.0, float(self.values.max())))
+
+
+def of_case(case: Case) -> Training:
+    """Return the training that a case is of."""
+    return Training(the(case.config), the(case.table), case.allowed, case.usual)
+
+
+def initial_value_off(training: Training) -> Fact | None:
+    """Detect an initial value that is far outside of what the problem can return."""
+    start = training.config.network.initial_value
+    if training.config.network.kind == OWN_KIND or start == 0:
+        return None
+    low, high = learning_curves.possible_range(training.table, min(training.discount, 0.999), 0.0)
+    width = max(high - low, 1e-9)
+    beyond = max(low - start, start - high) / width
+    if beyond <= BEYOND:
+        return None
+    usual = training.usual.network.initial_value if training.usual is not None else 0.0
+    return Fact(
+        f"Q values begin at {start:g}, and only {low:.3g} to {high:.3g} can be earned",
+        {"initial_value": start, "lowest": low, "highest": high, "beyond": beyond},
+        "every pair has to be corrected by more than all the problem's values before any can be told apart, and what "
+        "is not tried again keeps its initial value",
+        cures.format_options({cures.INITIAL: usual}),
+    )
+
+
+def network_too_small(training: Training) -> Fact | None:
+    """Detect fewer hidden units than the actions need."""
+    hidden, q = training.config.network.hidden, training.q_star
+    if not hidden or q is None or min(hidden) >= training.table.actions:
+        return None
+    units, states = min(hidden), training.pairs.any(axis=1)
+    mean = q[states].mean(axis=0)
+    left, sizes, right = np.linalg.svd(q[states] - mean, full_matrices=False)
+    nearest = q.copy()
+    nearest[states] = (left[:, :units] * sizes[:units]) @ right[:units] + mean
+    score, error = training.score_of_q(nearest), float(np.sqrt((sizes[units:] ** 2).sum() / q[states].size))
+    if score >= GOOD:
+        return None
+    sufficient = max(64, training.table.actions)
+    usual = training.usual.network.hidden if training.usual is not None else ()
+    wanted = usual if usual and min(usual) >= training.table.actions else (sufficient,)
+    return Fact(
+        f"{units} hidden unit{'s' if units > 1 else ''} cannot tell {training.table.actions} actions apart: Q values "
+        f"of that rank are off by {error:.3g} at least, and the policy of the nearest scores {score:.3g}",
+        {"units": units, "actions": training.table.actions, "error": error, "score": score},
+        "the Q values of a network have no more independent columns than its narrowest layer has units",
+        cures.format_options({cures.HIDDEN: wanted}),
+    )
+
+
+def n_step_off_policy(training: Training) -> Fact | None:
+    """Detect uncorrected n-step sums under behavior that explores so much that what they converge to is bad."""
+    target = training.config.target
+    if target.n_step == 1 or target.cuts:
+        return None
+    epsilon = mean_epsilon(training.config)
+    q = rivals.n_step_values(training.table, min(training.discount, 0.999), target.n_step, epsilon, training.allowed)
+    score = training.score_of_q(q)
+    if score >= GOOD:
+        return None
+    return Fact(
+        f"sums of {target.n_step} rewards under ε = {epsilon:.2g} are not corrected: what they converge to scores "
+        f"{score:.3g}",
+        {"n_step": target.n_step, "epsilon": epsilon, "score": score},
+        "sums of n rewards follow the behavior, which explores, so they learn partly how good exploring is",
+        cures.format_options({cures.N_STEP: 1}),
+    )
+
+
+def mean_epsilon(config: TrainConfig) -> float:
+    """Return the mean of ε over the training."""
+    e = config.exploration
+    falling = (e.start + e.end) / 2 if e.schedule != "constant" else e.start
+    return e.fraction * falling + (1 - e.fraction) * (e.end if e.schedule != "constant" else e.start)
+
+
+def tabular_step_too_large(training: Training) -> Fact | None:
+    """Detect a step of plain SGD on a Q table that overshoots, as samples of a pair add up in a minibatch."""
+    step = training.config.optimizer.tabular_step
+    if step is None or not training.is_table:
+        return None
+    together = max(1.0, training.config.replay.batch_size / max(1, int(training.pairs.sum())))
+    if step * together <= 1:
+        return None
+    sound = float(f"{min(0.5, 0.5 / together):.2g}")
+    return Fact(
+        f"a tabular step of {step:g} with {together:.3g} samples of a pair in a minibatch moves its value by "
+        f"{step * together:.3g} times the error",
+        {"tabular_step": step, "samples_together": together, "overshoot": step * together},
+        "the steps of samples of the same pair add up, and a move by more than the error overshoots",
+        cures.format_options({cures.TABULAR_STEP: sound}),
+    )
+
+
+def untrained(training: Training) -> Fact | None:
+    """Detect so few updates that no pair is sampled often enough, or that no value arrives at a usual rate."""
+    config, pairs = training.config, int(training.pairs.sum())
+    short = training.samples < SAMPLES
+    usual = USUAL_TABLE_RATE if training.is_table else USUAL_RATE
+    slow = not short and (missed_way(training, usual) is not None or is_too_short(training))
+    if not short and not slow:
+        return None
+    return Fact(
+        f"{config.updates:,} updates of {config.replay.batch_size} transitions are {training.samples:.2g} for each of "
+        f"{pairs:,} pairs" + ("" if short else ", and too few to carry values there at usual rates"),
+        {"updates": config.updates, "batch_size": config.replay.batch_size, "pairs": pairs,
+         "samples_per_pair": training.samples},
+        "the training is too short to learn anything",
+        cures.format_options(learning_curves.enough_samples(config, training.usual, pairs)),
+    )  # fmt: skip
+
+
+def is_too_short(training: Training) -> bool:
+    """Whether there are too few updates for values to come back to where episodes start, at any usual target speed."""
+    config = training.config
+    if config.updates > learning_curves.MANY or training.depth is None:
+        return False
+    return learning_curves.is_too_short(config, training.usual, config.updates, training.depth)
+
+
+def learning_rate_too_low(training: Training) -> Fact | None:
+    """Detect steps so small, or that end so early, that values cannot arrive."""
+    missed = missed_way(training, None)
+    usual = USUAL_TABLE_RATE if training.is_table else USUAL_RATE
+    if missed is None or training.samples < SAMPLES or missed_way(training, usual) is not None:
+        return None
+    way, needed = missed
+    ends_early = training.config.schedule_length < training.config.updates / 2
+    path, size = cures.step_size(training.config)
+    cure = cures.larger_step(training.config, training.usual)
+    if training.usual is None:
+        cure = {path: float(f"{size * max(10.0, 2 * needed / max(way, 1e-12)):.2g}")}
+    if ends_early:
+        cure = {("schedule_updates",): training.config.updates}
+    return Fact(
+        f"the steps of all {training.config.updates:,} updates add up to {way:.2g}, and values have {needed:.3g} to go",
+        {"way": way, "needed": needed, "updates": training.config.updates,
+         "schedule_updates": training.config.schedule_length},
+        "the schedule of the learning rate ends long before the training does"
+        if ends_early
+        else "the updates are so small that the training ends before the values arrive",
+        cures.format_options(cure),
+    )  # fmt: skip
+
+
+def missed_way(training: Training, rate: float | None) -> tuple[float, float] | None:
+    """Return how far values get and how far they have to, if that is clearly too short.
+
+    At another, constant learning `rate`, if one is given. None where it suffices, or where
+    nothing is known of the optimizer's steps.
+    """
+    config = training.config
+    needed = training.farthest
+    if needed == 0 or config.network.kind == OWN_KIND:
+        return None
+    together = config.replay.batch_size / max(1, int(training.pairs.sum()))
+    if config.optimizer.name in ("adam", "adamw", "nadam", "adamax"):
+        total = rate * config.updates if rate is not None else sum_of_rates(config)
+        way = total * (
+            min(1.0, 3 * together) if training.is_table else max(1.0, UNITS * min(config.network.hidden or (1,)))
+        )
+        return (way, needed) if way < TRAVEL * needed else None
+    if config.optimizer.name != "sgd" or not training.is_table or rate is not None:
+        return None
+    step = config.optimizer.tabular_step
+    each = sum_of_rates(config) / config.updates
+    share = each if step is not None else 2 * each / (training.table.actions * config.replay.batch_size)
+    moves = share * training.samples  # of the error, over all samples of a pair
+    return (moves * needed, needed) if moves < TRAVEL else None
+
+
+def sum_of_rates(config: TrainConfig) -> float:
+    """Return the sum of the step sizes over all updates, by their schedule."""
+    size = cures.step_size(config)[1]
+    progress = np.minimum((np.arange(200) + 0.5) / 200 * config.updates / config.schedule_length, 1.0)
+    last = config.optimizer.final_fraction
+    shapes: dict[str, Callable[[Floats], Floats]] = {
+        "linear": lambda p: 1 + (last - 1) * p,
+        "exponential": lambda p: np.asarray(max(last, 1e-12) ** p),
+        "cosine": lambda p: last + (1 - last) * 0.5 * (1 + np.cos(np.pi * p)),
+    }
+    shape = shapes.get(config.optimizer.schedule, np.ones_like)
+    return float(size * config.updates * shape(progress).mean())
+
+
+def target_too_stale(training: Training) -> Fact | None:
+    """Detect fewer refreshes of the target network than values need to travel."""
+    target, updates = training.config.target, training.config.updates
+    refreshes = updates / target.period * target.polyak
+    if refreshes * target.n_step > learning_curves.MANY or training.depth is None:
+        return None
+    steps = (math.floor(refreshes) + 1) * target.n_step
+    if steps >= training.depth or is_too_short(training):
+        return None
+    return Fact(
+        f"the target network is refreshed {refreshes:.3g} times, which carries values back by {steps} steps; the "
+        f"optimal policy needs {training.depth}",
+        {"refreshes": refreshes, "n_step": target.n_step, "steps": steps, "depth": training.depth},
+        "a value travels back one step at each refresh of the target network",
+        learning_curves.faster_target(training.config, training.usual, updates, training.depth),
+    )
+
+
+def reward_scale_off(training: Training) -> Fact | None:
+    """Detect Q values far from 1 in the network's units."""
+    size, scale = training.largest, training.config.target.reward_scale
+    if size == 0 or SMALL <= size <= LARGE or (training.is_table and size < SMALL):
+        return None
+    found = size * scale
+    usual = training.usual.target.reward_scale if training.usual is not None else 0.0
+    wanted = usual if usual > 0 and SMALL <= found / usual <= LARGE else float(2.0 ** round(math.log2(found / 16)))
+    return Fact(
+        f"the network has to output Q values up to {size:.3g} with --reward-scale {scale:g}",
+        {"largest_q_star": found, "reward_scale": scale, "largest_in_network": size},
+        "an optimizer such as Adam moves weights by its learning rate whatever the size of the rewards: large Q values "
+        "take long to reach, and small ones drown in the noise of the weights",
+        cures.format_options({cures.SCALE: wanted}),
+    )
+
+
+def discount_too_small(training: Training) -> Fact | None:
+    """Detect a discount at which even the best policy is bad, or cannot be told from bad ones."""
+    if training.discount >= training.objective:
+        return None
+    found = setup.promise(training.table, training.objective, training.discount, training.allowed)
+    if found is None or min(found.score, found.blurred) >= GOOD:
+        return None
+    return Fact(
+        setup.cost(found, training.discount, training.objective),
+        {"score": found.score, "score_at_resolution": found.blurred},
+        "rewards that are many steps away count for nothing at this discount",
+        f"--discount {training.objective:g}",
+    )
+
+
+def discount_too_large(training: Training) -> Fact | None:
+    """Detect a discount above the objective's at which actions tie that the objective tells apart."""
+    if training.discount <= training.objective or training.q_star is None:
+        return None
+    q = np.where(training.allowed, training.q_star, -np.inf)
+    coarse = setup.RESOLUTION * max(float(np.abs(training.q_star).max()), 1e-9)
+    alike = (q >= q.max(axis=1, keepdims=True) - coarse) & training.allowed
+    score = training.score(planning.uniform_policy(training.table, alike))
+    if score >= GOOD:
+        return None
+    usual = training.usual.discount if training.usual is not None else 1.0
+    return Fact(
+        f"at discount {training.discount:g} every action that loses nothing is as good as the best: a policy that "
+        f"chooses among those scores {score:.3g} at {training.objective:g}",
+        {"discount": training.discount, "objective_discount": training.objective, "score_of_ties": score},
+        "without a discount or a cost a step, it is all the same when a reward comes, and whether it does today",
+        f"--discount {usual if usual < training.discount else training.objective:g}",
+    )
+
+
+def noisy_targets(training: Training) -> Fact | None:
+    """Detect sampled targets whose average cannot tell actions apart on most of an optimal policy's path."""
+    config, q = training.config, training.q_star
+    if config.target.backup != "sample" or q is None or training.table.probability.shape[2] == 1:
+        return None
+    steps = config.updates * config.interaction.environments * config.interaction.steps_per_update
+    each = min(steps + config.replay.start, config.updates * config.replay.batch_size) / int(training.pairs.sum())
+    table, value = training.table, np.where(training.allowed, q, -np.inf).max(axis=1)
+    targets = table.reward + training.discount * ~table.terminated * value[table.next_state]
+    mean = (table.probability * targets).sum(axis=-1, keepdims=True)
+    variance = (table.probability * (targets - mean) ** 2).sum(axis=-1)
+    ranked = np.sort(np.where(training.allowed, q, -np.inf), axis=1)
+    optimal = planning.optimal_actions(np.where(training.allowed, q, -np.inf))
+    passed = planning.reachable(table, only(planning.greedy_policy(q, training.allowed), table.actions))
+    worth = passed & ~(optimal | ~training.allowed).all(axis=1)
+    second = np.where(optimal, -np.inf, np.where(training.allowed, q, -np.inf)).max(axis=1)
+    gap, error = ranked[:, -1] - second, np.sqrt(2 * variance.mean(axis=1) / max(each, 1.0))
+    unsure = worth & (gap < UNSURE * error)
+    if not worth.any() or unsure.sum() < MANY_UNSURE * worth.sum():
+        return None
+    return Fact(
+        f"in {int(unsure.sum())} of {int(worth.sum())} states the best action is better by about "
+        f"{float(np.median(gap[unsure])):.2g}, and an average of {each:,.0f} sampled targets is off by "
+        f"{float(np.median(error[unsure])):.2g}",
+        {"states": int(unsure.sum()), "of": int(worth.sum()), "samples": each},
+        "each td_target is one sampled outcome, and actions differ by less than its chance averages out to",
+        "--backup expected" + (" --n-step 1" if config.target.n_step > 1 else ""),
+    )
+
+
+Look = Callable[[Training], Fact | None]
+FACTS: dict[str, Look] = {
+    "discount-too-small": discount_too_small,
+    "discount-too-large": discount_too_large,
+    "initial-value-off": initial_value_off,
+    "network-too-small": network_too_small,
+    "reward-scale-off": reward_scale_off,
+    "n-step-off-policy": n_step_off_policy,
+    "tabular-step-too-large": tabular_step_too_large,
+    "untrained": untrained,
+    "learning-rate-too-low": learning_rate_too_low,
+    "target-too-stale": target_too_stale,
+    "noisy-targets": noisy_targets,
+}
+NEEDS = ("config", "table", "verdict")
+OWN = ("discount-too-large", "initial-value-off", "network-too-small", "tabular-step-too-large")  # no check besides
+
+
+def foresee(training: Training) -> dict[str, Fact]:
+    """Return the facts of a training that cannot go well, by the name of the finding."""
+    found = {name: look(training) for name, look in FACTS.items()}
+    return {name: fact for name, fact in found.items() if fact is not None}
+
+
+def check_fact(name: str, case: Case, severity: Severity | None = None) -> Finding | None:
+    """Return the finding that a fact is, for a policy that is bad; None if it does not hold, or did no harm."""
+    if the(case.config).discount != case.training_discount or case.harmful is False:
+        return None
+    fact = FACTS[name](of_case(case))
+    if fact is None:
+        return None
+    return Finding(name, severity or case.worst, fact.text, fact.evidence, "exact", fact.cause, fact.cure)
+
+
+def check_of(name: str) -> Check:
+    """Return the check of a fact."""
+    return Check(name, NEEDS, lambda case: check_fact(name, case))
+
+
+CHECKS = tuple(check_of(name) for name in OWN)

@@ -1,0 +1,146 @@
+"""Facts of a configuration before its first update, on a walk whose numbers a person can check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from deeptaxi.diagnosis import cures, forecast
+from deeptaxi.diagnosis.forecast import FACTS, Training, foresee, mean_epsilon, sum_of_rates
+from deeptaxi.diagnosis.monitor import Monitor
+from deeptaxi.diagnosis.run_checks import diagnose
+from deeptaxi.metrics import Started
+from tests.diagnosis.cases import case_on, config, history, snapshot
+from tests.problems import build, chain, surely
+
+TABLE = {"hidden": [], "dueling": False}
+SOUND = {"discount": 0.9, "evaluation": {"objective_discount": 0.9}, "updates": 2_000}
+
+
+def training(table=None, **settings):
+    table = chain() if table is None else table
+    return Training(config(**{**SOUND, **settings}), table, np.ones(table.expected_reward.shape, bool))
+
+
+def foreseen(table=None, **settings):
+    return list(foresee(training(table, **settings)))
+
+
+def choices(actions=5):
+    """A state for each action, in which that action alone earns 1."""
+    rows = [
+        [surely((s + 1) % actions, float(a == s), s == actions - 1) for a in range(actions)] for s in range(actions)
+    ]
+    return build(rows, np.full(actions, 1 / actions))
+
+
+@pytest.mark.parametrize("network", [{}, TABLE])
+def test_a_sound_training_has_no_such_fact(network):
+    assert foreseen(network=network) == []
+    assert foreseen(choices(), network=network) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("initial-value-off", {"network": {"initial_value": 30.0}}),  # at most 1 can be earned
+        ("initial-value-off", {"network": {"initial_value": -3.0}}),
+        ("discount-too-small", {"discount": 0.001}),
+        ("untrained", {"updates": 5, "replay": {"batch_size": 4}}),  # 20 samples of 6 pairs
+        ("learning-rate-too-low", {"optimizer": {"learning_rate": 1e-6}}),
+        ("learning-rate-too-low", {"schedule_updates": 10, "optimizer": {"schedule": "exponential",
+                                                                          "final_fraction": 1e-6}}),
+        ("reward-scale-off", {"target": {"reward_scale": 1e5}}),
+        ("reward-scale-off", {"target": {"reward_scale": 1e-5}}),
+        ("tabular-step-too-large", {"network": TABLE, "replay": {"batch_size": 24},
+                                    "optimizer": {"name": "sgd", "tabular_step": 0.5}}),  # four of each pair
+    ],
+)  # fmt: skip
+def test_a_fact_is_told_with_a_cure_that_mends_it(name, settings):
+    found = foresee(training(**settings))
+    assert name in found, found
+    changes = cures.parse_options(found[name].cure)
+    changed = cures.change(config(**{**SOUND, **settings}), changes)
+    mended = Training(changed, chain(), np.ones((3, 2), bool))
+    assert FACTS[name](mended) is None
+
+
+def test_one_hard_copy_carries_values_two_steps():
+    away = build([[surely(s, 0), surely(min(s + 1, 3), float(s == 3), s == 3)] for s in range(4)])  # depth 4
+    stale = {"polyak": 1.0, "period": 1_500}
+    assert foreseen(away, target=stale, network=TABLE) == ["target-too-stale"]
+    assert foreseen(away, target={**stale, "period": 500}, network=TABLE) == []
+
+
+def test_values_that_begin_just_outside_are_optimism():
+    assert foreseen(network={"initial_value": 1.5}) == []
+
+
+def test_a_network_has_no_more_independent_actions_than_units():
+    assert foreseen(choices(), network={"hidden": [1]}) == ["network-too-small"]
+    assert foreseen(choices(), network={"hidden": [64, 2]}) == ["network-too-small"]
+    assert foreseen(choices(), network={"hidden": [5]}) == []
+    assert foreseen(network={"hidden": [1]}) == []  # two actions need one
+
+
+def test_random_behavior_in_uncorrected_sums_is_told_before_it_is_learned():
+    pit = build([[surely(1, 0), surely(0, 0.3, True)], [surely(1, 1, True), surely(1, -3, True)]], [1.0, 0.0])
+    many = {"n_step": 5, "n_step_correction": "none"}
+    explores = {"start": 1.0, "end": 1.0}
+    assert foreseen(pit, target=many, exploration=explores) == ["n-step-off-policy"]
+    assert foreseen(pit, target={**many, "n_step_correction": "watkins"}, exploration=explores) == []
+    assert foreseen(pit, target=many, exploration={"start": 0.05, "end": 0.0}) == []
+
+
+def test_without_a_discount_everything_that_loses_nothing_ties():
+    table = build([[surely(0, 0), surely(1, 0)], [surely(0, 0), surely(1, 1, True)]], [1.0, 0.0])
+    assert foreseen(table, discount=1.0) == ["discount-too-large"]
+    costs = replace(table, reward=table.reward - 0.1)
+    assert foreseen(costs, discount=1.0) == []
+
+
+def test_close_arms_with_noise_need_expected_updates():
+    coin = [(0.5, 0, 1, True), (0.5, 0, -1, True)]
+    arms = build([[coin, [(p, s, r + 0.01, end) for p, s, r, end in coin]]])
+    assert foreseen(arms, updates=50, replay={"batch_size": 8, "start": 0}) == ["noisy-targets"]
+    assert foreseen(arms, updates=50, replay={"batch_size": 8}, target={"backup": "expected"}) == []
+
+
+def test_the_sum_of_rates_follows_the_schedule():
+    known = {"updates": 1_000, "optimizer": {"learning_rate": 0.1, "final_fraction": 0.0}}
+    for schedule, total in (("constant", 100), ("linear", 50), ("cosine", 50)):
+        rates = {**known["optimizer"], "schedule": schedule}
+        assert sum_of_rates(config(updates=1_000, optimizer=rates)) == pytest.approx(total, rel=1e-2)
+    halfway = config(updates=1_000, schedule_updates=500, optimizer={**known["optimizer"], "schedule": "linear"})
+    assert sum_of_rates(halfway) == pytest.approx(25, rel=1e-2)
+
+
+def test_epsilon_is_averaged_over_the_training():
+    assert mean_epsilon(config(exploration={"start": 1.0, "end": 0.5, "fraction": 0.5})) == pytest.approx(0.625)
+
+
+def test_train_warns_of_a_fact_once_before_its_first_update():
+    started = Started("problem.npz", 3, 2, "dueling", "compiled", 0, 2_000, 0.1, None, 1.0)
+    watch = Monitor(config(**SOUND, network={"initial_value": 30.0}), chain())
+    (warning,) = watch(started)
+    assert (warning.update, warning.finding) == (0, "initial-value-off")
+    assert warning.text.endswith("--initial-value 0")
+    assert watch(started) == []
+
+
+def test_a_bad_policy_has_the_fact_as_its_cause_and_a_good_one_does_not():
+    off = config(**SOUND, network={"initial_value": 30.0})
+    restless = history(*(snapshot(i, high=30.0, policy=0.5, change=5.0) for i in range(1, 9)))
+    bad = diagnose(case_on(chain(), [[0.0, 1.0]] * 3, config=off, history=restless))
+    assert bad.named("initial-value-off").severity == "severe"
+    assert bad.named("policy-loops").cause.startswith("initial-value-off: ")
+    assert bad.named("learning-rate-too-high") is None
+    assert diagnose(case_on(chain(), [[1.0, 0.0]] * 3, config=off)).findings == ()
+
+
+def test_every_fact_has_a_check():
+    from deeptaxi.diagnosis.run_checks import CHECKS
+
+    assert set(forecast.FACTS) <= {check.name for check in CHECKS}
