@@ -46,6 +46,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         UsageError: it is no such text, or names a seed twice.
     """
     seeds: list[int] = []
+    earlier: set[int] = set()
     for part in text.replace(" ", "").split(","):
         found = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part)
         if found is None:
@@ -55,10 +56,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise UsageError(f"seeds '{part}': a range goes up: write {last}-{first}")
         if last > LARGEST_SEED or last - first >= MOST_JOBS:
             raise UsageError(f"seeds '{part}': expected at most {MOST_JOBS:,} seeds, up to {LARGEST_SEED}")
-        seeds.extend(range(first, last + 1))
-    if len(set(seeds)) < len(seeds):
-        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
-        raise UsageError(f"seeds '{text}': {twice} is named twice")
+        named = range(first, last + 1)
+        twice = next((seed for seed in named if seed in earlier), None)
+        if twice is not None:
+            raise UsageError(f"seeds '{arguments.shorten(text)}': {twice} is named twice")
+        if len(seeds) + len(named) > MOST_JOBS:
+            raise UsageError(f"seeds '{arguments.shorten(text)}': expected at most {MOST_JOBS:,} seeds")
+        earlier.update(named)
+        seeds.extend(named)
     return tuple(seeds)
 
 

@@ -46,6 +46,8 @@ def test_seeds_are_read_as_they_are_written(seeds):
         ("-1", "expected whole numbers"),
         ("1,2,1", "1 is named twice"),
         ("0-3,2", "2 is named twice"),
+        ("0-999999,999999", "999999 is named twice"),  # at once: not each of a million is counted
+        ("0-999999,1000000-1999999", "at most 1,000,000 seeds$"),
         ("0-99999999", "at most 1,000,000"),
         ("9" * 19, "up to"),
     ],
