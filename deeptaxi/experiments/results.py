@@ -23,8 +23,14 @@ from deeptaxi.io.atomic import cannot_write, write_text
 from deeptaxi.metrics import to_json
 
 GRID_FILE, RESULTS_FILE = "sweep.toml", "results.jsonl"
-LINE = {"job": str, "point": str, "seed": int, "status": str}  # what every line has, and more
 DONE, FAILED = "done", "failed"
+# What every line has, and more; the file may be anyone's, or damaged.
+LINE = {"job": str, "point": str, "seed": safe_load.Seed, "status": str, "reason?": str}
+DONE_LINE = LINE | {
+    "varied": dict, "environment": safe_load.Line, "weights_digest": safe_load.Line, "updates": int,
+    "best_update?": int, "train_seconds": float, "episodes?": {"mean_return": float},
+    "exact?": {"optimal?": bool, "return": float, "normalized_score?": float},
+}  # fmt: skip
 
 
 class SweepFolder:
@@ -116,7 +122,9 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
                     result = json.loads(line)
                 except (ValueError, RecursionError):
                     continue  # cut off
-                if safe_load.fault_of(result, LINE) is None:
+                if safe_load.fault_of(result, LINE) is None and (
+                    result["status"] != DONE or safe_load.fault_of(result, DONE_LINE) is None
+                ):
                     found[result["job"]] = result
     except FileNotFoundError:
         return {}
