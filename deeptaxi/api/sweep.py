@@ -19,7 +19,7 @@ from deeptaxi.api.run_options import EVERY, RunOptions, never
 from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid
+from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid, refuse_varied
 from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
 from deeptaxi.io.atomic import make_folder, remove_if_empty
@@ -304,6 +304,7 @@ def sweep(
     preset: str | None = None,
     config: Config | None = None,
     env_args: Mapping[str, Any] | None = None,
+    network_args: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     logs: str | Path = LOGS,
     resume: str | Path | None = None,
@@ -325,9 +326,11 @@ def sweep(
         env: names of environments.
         grid: the values of each varied setting, by its name: ``{"learning_rate": [0.001, 0.003]}``.
         seeds: such as ``"0-9"``, or ``range(10)``.
-        preset: as for `train`, as are `config`, `env_args`, `tensorboard`, `trust_env` and `checkpoint_every`.
+        preset: as for `train`, as are `config`, `env_args`, `network_args`, `tensorboard`, `trust_env` and
+            `checkpoint_every`.
         config: see `preset`.
         env_args: see `preset`.
+        network_args: see `preset`.
         out: the folder to write; None for a free name in `models/`.
         logs: folder for the logs.
         resume: the folder of a sweep to go on with; all else is as it was begun.
@@ -344,7 +347,7 @@ def sweep(
         DeepTaxiError: the folder cannot be written to.
     """
     check_workers(workers)
-    own, value = with_network(settings, None)
+    own, value = with_network(settings, network_args)
     if resume is not None:
         folder = Path(resume)
         whole, before = read_sweep(folder)
@@ -352,7 +355,8 @@ def sweep(
     else:
         whole, before = build_grid(spec, env, grid, seeds, preset, config, env_args, own), {}
         folder = free_folder(default_sweep_name(whole)) if out is None else Path(out)
-        trust_network = trust_env or "network" in settings or "network" in (grid or {})
+        named = {find_setting(name)[0] for name in grid or {}}
+        trust_network = trust_env or settings.get("network") is not None or ("network", "builder") in named
         trust_env = trust_env or bool(env)
     configs = configs_of_points(whole)
     if value is not None or any(one.environment.in_memory or one.network.in_memory for one in configs):
@@ -420,11 +424,13 @@ def build_grid(
     own = merge_settings(None, env_args, config, False, settings)
     if "seed" in own:
         raise UsageError("a sweep has several seeds: give --seeds")
+    refuse_varied(values.get("grid"), values.get("settings"))
     values["settings"] = merge(values.get("settings", {}), own)
     if names:
         values["environments"] = names
     if axes:
         values["grid"] = {**values.get("grid", {}), **{name: list(found) for name, found in axes.items()}}
+    refuse_varied(values.get("grid"), merge_settings(None, env_args, None, False, settings))
     if seeds is not None:
         values["seeds"] = seeds
     if preset is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from deeptaxi.api.run_options import EVERY
 from deeptaxi.cli import options, signals
 from deeptaxi.errors import UsageError
+from deeptaxi.schema import value_at
 
 if TYPE_CHECKING:
     from deeptaxi.api.sweep import SweepResult
@@ -78,7 +79,7 @@ def command(
     Each job is an ordinary run, with the weights that `deeptaxi train` gives it. A job that fails does not stop the
     others, and a sweep that was interrupted goes on with --resume.
     """
-    from deeptaxi.api.settings import merge_settings
+    from deeptaxi.api.settings import merge_settings, paths
     from deeptaxi.experiments.grid import parse_axis, parse_seeds
 
     typed = options.given_settings(given)
@@ -91,6 +92,10 @@ def command(
         raise UsageError("--grid names a setting twice: give all its values at once, such as learning_rate=0.001,0.003")
     named = None if seeds is None else parse_seeds(seeds)
     settings = merge_settings(None, env_args, config_file, q_table, typed)
+    # What is typed is passed once more, by name: it must not be varied as well, and who types a module trusts it.
+    by_name = {name: value for name, path in paths().items() if (value := value_at(typed, path)) is not None}
+    if q_table:
+        by_name |= {"hidden": [], "dueling": False}
     from deeptaxi.api.sweep import sweep
     from deeptaxi.display.console import err
     from deeptaxi.display.sweep_table import SweepProgress
@@ -104,6 +109,8 @@ def command(
             seeds=named,
             preset=preset,
             config=settings,
+            env_args=env_args,
+            network_args=typed.get("network", {}).get("kwargs"),
             out=out,
             logs=logs or LOGS,
             resume=resume,
@@ -113,6 +120,7 @@ def command(
             checkpoint_every=checkpoint_every,
             stop=lambda: bool(received()),
             watch=progress,
+            **cast("Any", by_name),
         )
     return report(result, as_json, received())
 

@@ -30,7 +30,7 @@ from deeptaxi import arguments
 from deeptaxi.config import TrainConfig, known_keys, merge, with_literals, without_literals
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io.safe_load import is_a, read_toml
-from deeptaxi.schema import coerce, leaf_settings, nest, show, to_lists
+from deeptaxi.schema import coerce, leaf_settings, nest, show, to_lists, value_at
 
 LARGEST_SEED = 2**63 - 1
 MOST_JOBS = 1_000_000
@@ -269,6 +269,24 @@ def check_axis(name: str, values: Sequence[Any]) -> tuple[str, ...]:
     return path
 
 
+def refuse_varied(axes: Any, settings: Any) -> None:
+    """Refuse a setting that is varied and has one value as well: one of the two would be ignored.
+
+    Args:
+        axes: the table of a grid, as in a file.
+        settings: nested settings that are given beside it.
+
+    Raises:
+        UsageError: there is such a setting, or a name of a grid is unknown.
+    """
+    for name, _ in flatten(axes) if isinstance(axes, Mapping) else ():
+        found = value_at(settings, find_setting(name)[0])
+        if found is not None:
+            raise UsageError(
+                f"--grid {name}: it has one value as well, {format_value(found)}: leave out one of the two"
+            )
+
+
 def with_setting(settings: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Return nested settings with one more; an argument of the environment joins the others."""
     if path[:2] == ENVIRONMENT_ARGUMENT:
@@ -354,4 +372,13 @@ def dump_grid(grid: Grid) -> str:
     values: dict[str, Any] = {"environments": list(grid.environments), "seeds": format_seeds(grid.seeds)}
     if grid.preset is not None:
         values["preset"] = grid.preset
-    return tomli_w.dumps({**values, "grid": axes, "settings": without_literals(grid.settings)})
+    return tomli_w.dumps({**values, "grid": axes, "settings": without_nothing(without_literals(grid.settings))})
+
+
+def without_nothing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings without those that are None, which TOML cannot hold."""
+    return {
+        key: without_nothing(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if value is not None
+    }

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 from tests.cli.conftest import LAKE, QUICK, refused
@@ -62,3 +63,42 @@ def test_what_cannot_be_swept_is_refused_in_one_line(type_in: TypeIn) -> None:
     refused(type_in("train", *LAKE, "--seeds", "0-1", "--stop-after", 1), 2, "leave out --stop-after")
     refused(type_in("train", "FrozenLake-v9", "--seeds", "0-1"), 2, "unknown environment")
     assert not list(Path().iterdir())
+
+
+NET = """
+import keras
+
+
+def build(states, actions, width=4):
+    layers = [keras.Input((), dtype="int32"), keras.layers.Embedding(states, width), keras.layers.Dense(actions)]
+    return keras.Sequential(layers)
+"""
+
+
+def test_a_network_that_is_typed_is_trusted_in_all_jobs(type_in: TypeIn) -> None:
+    Path("my_net.py").write_text(NET)
+    command = ["sweep", "--env", *LAKE, *QUICK, "--workers", 0, "--json"]
+    result = type_in(*command, "--network", "my_net.py:build", "--network-arg", "width=6")
+    assert result.exit_code == 0, result.output
+    result = type_in(*command, "--grid", "network.builder=my_net.py:build")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("--grid", "learning_rate=0.1,0.2", "--learning-rate", 0.3),
+        ("--grid", "hidden=8,16", "--q-table"),
+        ("--grid", "environment.kwargs.is_slippery=true,false"),
+    ],
+)
+def test_a_setting_that_is_varied_has_no_other_value(type_in: TypeIn, typed: tuple[object, ...]) -> None:
+    refused(type_in("sweep", "--env", *LAKE, *typed), 2, f"--grid {str(typed[1]).partition('=')[0]}: it has one value")
+    assert not Path("models").exists()
+
+
+def test_a_file_that_varies_what_it_fixes_is_refused(type_in: TypeIn) -> None:
+    Path("mine.toml").write_text("[grid]\nlearning_rate = [0.1]\n[settings.optimizer]\nlearning_rate = 0.2\n")
+    refused(type_in("sweep", "mine.toml", "--env", *LAKE), 2, "--grid learning_rate: it has one value as well, 0.2")
+    Path("mine.toml").write_text("[grid]\nlearning_rate = [0.1]\n")
+    refused(type_in("sweep", "mine.toml", "--env", *LAKE, "--learning-rate", 0.2), 2, "it has one value as well")

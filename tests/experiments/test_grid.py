@@ -150,6 +150,12 @@ def test_a_grid_is_read_as_it_was_written(tmp_path):
     assert again.settings["environment"]["kwargs"] == {"desc": ("SF", "FG")}  # a tuple, which TOML has not
 
 
+def test_one_way_to_set_the_step_replaces_the_other_in_the_file(tmp_path):
+    settings = {**LAKE, "optimizer": {"learning_rate": 0.1, "tabular_step": None}}
+    (tmp_path / "sweep.toml").write_text(dump_grid(Grid((0,), settings=settings)))
+    assert grid_of(read_grid(tmp_path / "sweep.toml")).settings["optimizer"] == {"learning_rate": 0.1}
+
+
 def test_dotted_names_need_no_quotes(tmp_path):
     path = tmp_path / "sweep.toml"
     path.write_text('environments = ["Taxi-v4"]\n[grid]\nnetwork.hidden = [[8]]\noptimizer.learning_rate = [0.1]\n')
