@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
 from deeptaxi.io.atomic import make_folder, remove_if_empty
 from deeptaxi.io.locks import TRAINING, lock
 from deeptaxi.storage.logs import LOGS
+from deeptaxi.storage.run_folder import MODEL_FILE
 from deeptaxi.storage.runs import MODELS, default_name
 
 if TYPE_CHECKING:
@@ -182,7 +184,8 @@ def run_jobs(
         grid: the grid.
         executor: runs them.
         folder: where each line is appended as soon as its job has ended.
-        before: lines of jobs that have ended in earlier processes; those that failed are tried again.
+        before: lines of jobs that have ended in earlier processes; those that failed, or whose run is gone, are tried
+            again.
         stop: see `Executor.run`.
         watch: called with each line and how far the sweep is.
 
@@ -191,6 +194,8 @@ def run_jobs(
     """
     jobs = list(grid.jobs())
     found = {name: line for name, line in (before or {}).items() if line["status"] == DONE}
+    if folder is not None:
+        found = {name: line for name, line in found.items() if (folder.path / name / MODEL_FILE).exists()}
     progress = Progress(len(jobs))
     for line in found.values():
         progress.add(line, fresh=False)
@@ -226,7 +231,7 @@ def open_sweep_folder(folder: Path, grid: Grid, resumed: bool) -> Iterator[Sweep
             undoing.callback(remove_if_empty, new)
         undoing.enter_context(lock(folder, TRAINING, "--resume" if resumed else "--out"))
         if not resumed and any(path.name != ".lock" for path in folder.iterdir()):
-            cure = f"resume it with --resume {folder}" if is_sweep(folder) else "it is not empty"
+            cure = f"resume it with --resume {shlex.quote(str(folder))}" if is_sweep(folder) else "it is not empty"
             raise UsageError(f"{folder} is taken: {cure}, or choose another --out")
         sweep_folder = SweepFolder(folder)
         if not resumed:
@@ -397,8 +402,10 @@ def build_executor(workers: int, arguments: Mapping[str, Any], run_options: RunO
 
     """
     from deeptaxi.api.run_jobs import JobRunner, build_runner
+    from deeptaxi.backend import keras_backend
 
     if workers == 0:
+        keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
         return InProcess(JobRunner(**arguments, options=run_options))
     silent = RunOptions(checkpoint_every=run_options.checkpoint_every, tensorboard=run_options.tensorboard)
     return WorkerPool(workers, partial(build_runner, {**arguments, "options": silent}), program_of)

@@ -13,6 +13,7 @@ from deeptaxi.api.run import Run
 from deeptaxi.api.run_jobs import JobRunner
 from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume
 from deeptaxi.api.settings import Config, Settings, TrainOptions, merge_settings
+from deeptaxi.api.status import status
 from deeptaxi.api.sweep import (
     Progress,
     SweepResult,
@@ -23,6 +24,7 @@ from deeptaxi.api.sweep import (
     run_jobs,
 )
 from deeptaxi.api.train_run import plan, reserve_run_folder, resume_plan, run_training
+from deeptaxi.backend import keras_backend
 from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.experiments.grid import Grid, check_seeds
 from deeptaxi.experiments.results import is_sweep, read_sweep
@@ -177,6 +179,8 @@ def train_seeds(
         grid = Grid(check_seeds(seeds if seeds is not None else 0), settings=values, preset=preset)
         runner.plan(next(grid.jobs()))  # what is wrong with the settings is no fault of a seed
     began, runs = time.monotonic(), {}
+    with status("starting Keras …"):
+        keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
 
     def keep(line: Mapping[str, Any], progress: Progress) -> None:
         if runner.folder is None and runner.run is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -122,15 +124,26 @@ def command(
             watch=progress,
             **cast("Any", by_name),
         )
-    return report(result, as_json, received())
+    return report(result, as_json, received(), resuming_command("sweep", result, logs))
 
 
-def report(result: SweepResult, as_json: bool, signal_number: int, command_name: str = "sweep") -> int:
+def resuming_command(name: str, result: SweepResult, logs: Path | None, track: Sequence[str] = ()) -> str:
+    """Return the command that goes on with a sweep, or with the seeds of `train`, as it was begun."""
+    from deeptaxi.api.sweep import configs_of_points
+    from deeptaxi.storage.model_card import trusting
+
+    trust = max(map(trusting, configs_of_points(result.grid)))
+    where = "" if logs is None else f" --logs {shlex.quote(str(logs))}"
+    trackers = "".join(f" --track {tracker}" for tracker in track)
+    return f"deeptaxi {name} --resume {shlex.quote(str(result.folder))}{trust}{where}{trackers}"
+
+
+def report(result: SweepResult, as_json: bool, signal_number: int, resuming: str) -> int:
     """Print the result; return the exit code. The runs are saved, so a closed output pipe is no failure."""
     from deeptaxi.display import console
 
     if result.interrupted and result.folder is not None:
-        console.err().print(f"Go on with: deeptaxi {command_name} --resume {result.folder}", soft_wrap=True)
+        console.err().print(f"Go on with: {resuming}", soft_wrap=True)
     try:
         if as_json:
             options.print_json(result.to_dict())

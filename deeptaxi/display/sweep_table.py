@@ -73,7 +73,7 @@ class SweepProgress:
 
 def progress_line(counts: Counts) -> str:
     """Return how far a sweep is, in one line."""
-    parts = [f"{counts.done + counts.failed:,} of {counts.jobs:,} trained", f"{counts.optimal:,} optimal"]
+    parts = [f"{counts.done:,} of {counts.jobs:,} trained", f"{counts.optimal:,} optimal"]
     if counts.failed:
         parts.append(f"{counts.failed:,} failed")
     left = counts.seconds_left
@@ -92,7 +92,9 @@ def duration(seconds: float) -> str:
 def sweep_table(document: Mapping[str, Any]) -> RenderableType:
     """Return the final table: a row for each point, or for each seed if there is one point."""
     points = document["points"]
-    body = points_table(points) if len(points) != 1 else seeds_table(document["runs"])
+    if not points:  # it was interrupted before the first job had ended
+        return Text(summary_line(document))
+    body = points_table(points) if len(points) > 1 else seeds_table(document["runs"])
     return Group(body, Text(summary_line(document)))
 
 

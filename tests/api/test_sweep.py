@@ -82,12 +82,14 @@ def test_an_interrupted_sweep_goes_on_where_it_was(swept: SweepResult, tmp_path:
     )
     assert result.interrupted
     assert len(result) == 2
-    shutil.rmtree(folder / lines[1]["job"])  # what is done is not done again
+    shutil.rmtree(folder / lines[1]["job"])  # the user wants it again
     again = deeptaxi.sweep(resume=folder, workers=0, logs=tmp_path / "logs")
     assert not again.interrupted
     assert digests(again) == digests(swept)
-    assert not (folder / lines[1]["job"]).exists()
-    assert len((folder / "results.jsonl").read_text().splitlines()) == 4
+    names = [json.loads(line)["job"] for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert names[:2] == [line["job"] for line in lines]
+    assert sorted(names[2:]) == sorted({*digests(swept)} - {lines[0]["job"]})  # what is done is not done again
+    assert [run.weights_digest for run in again] == list(digests(swept).values())
 
 
 def test_a_job_that_was_stopped_in_the_middle_is_resumed_to_the_same_weights(
@@ -135,6 +137,10 @@ def test_a_taken_folder_is_refused(swept: SweepResult, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is taken: resume it with --resume"):
         deeptaxi.sweep(**GRID, out=swept.folder)
     (tmp_path / "note.txt").touch()
+    named = shutil.copytree(swept.folder, tmp_path / "two words" / "sweep") if swept.folder else tmp_path
+    with pytest.raises(UsageError, match=r"resume it with --resume '.*two words/sweep'"):
+        deeptaxi.sweep(**GRID, out=named)
+    shutil.rmtree(named.parent)
     with pytest.raises(UsageError, match="is taken: it is not empty"):
         deeptaxi.sweep(**GRID, out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]

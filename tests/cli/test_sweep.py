@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from deeptaxi.cli import signals
 from tests.cli.conftest import LAKE, QUICK, refused
 
 TypeIn = Callable[..., Result]
@@ -102,3 +106,28 @@ def test_a_file_that_varies_what_it_fixes_is_refused(type_in: TypeIn) -> None:
     refused(type_in("sweep", "mine.toml", "--env", *LAKE), 2, "--grid learning_rate: it has one value as well, 0.2")
     Path("mine.toml").write_text("[grid]\nlearning_rate = [0.1]\n")
     refused(type_in("sweep", "mine.toml", "--env", *LAKE, "--learning-rate", 0.2), 2, "it has one value as well")
+
+
+@pytest.mark.parametrize("command", ["sweep", "train"])
+def test_the_command_that_goes_on_works_when_it_is_typed(
+    type_in: TypeIn, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    Path("my_net.py").write_text(NET)
+    typed = [*QUICK, "--network", "my_net.py:build", "--out", "two words/s", "--logs", "my logs", "--seeds", "0-1"]
+    typed += ["--env", *LAKE, "--workers", 0] if command == "sweep" else LAKE
+
+    @contextmanager
+    def interrupted() -> Iterator[Callable[[], int]]:
+        yield lambda: signal.SIGINT
+
+    with monkeypatch.context() as patched:
+        patched.setattr(signals, "stopping_gently", interrupted)
+        result = type_in(command, *typed)
+    assert result.exit_code == 130, result.output
+    assert "2 left" in result.stdout
+    line = next(line for line in result.stderr.splitlines() if line.startswith("Go on with: deeptaxi "))
+    words = shlex.split(line.removeprefix("Go on with: deeptaxi "))
+    assert words == [command, "--resume", "two words/s", "--trust-env", "--logs", "my logs"]
+    result = type_in(*words)
+    assert result.exit_code == 0, result.output
+    assert Path("my logs/s/seed-1/metrics.jsonl").exists()
