@@ -18,6 +18,7 @@ from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run_options import EVERY, RunOptions, never
 from deeptaxi.api.settings import Config, Settings, merge_settings
+from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid, refuse_varied
@@ -200,14 +201,15 @@ def run_jobs(
     for line in found.values():
         progress.add(line, fresh=False)
     left = [job for job in jobs if job.name not in found]
-    for result in executor.run(left, stop):
-        if result.get("stopped") == "interrupted" and not result.get("failure"):
-            continue  # it is to be resumed
-        found[result["job"]] = result
-        if folder is not None:
-            folder.append(result)
-        progress.add(result)
-        watch(result, progress)
+    with status(f"training {len(left):,} of {len(jobs):,} jobs …"):
+        for result in executor.run(left, stop):
+            if result.get("stopped") == "interrupted" and not result.get("failure"):
+                continue  # it is to be resumed
+            found[result["job"]] = result
+            if folder is not None:
+                folder.append(result)
+            progress.add(result)
+            watch(result, progress)
     lines = [found[job.name] for job in jobs if job.name in found]
     return lines, len(lines) < len(jobs)
 
@@ -405,7 +407,8 @@ def build_executor(workers: int, arguments: Mapping[str, Any], run_options: RunO
     from deeptaxi.backend import keras_backend
 
     if workers == 0:
-        keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
+        with status("starting Keras …"):
+            keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
         return InProcess(JobRunner(**arguments, options=run_options))
     silent = RunOptions(checkpoint_every=run_options.checkpoint_every, tensorboard=run_options.tensorboard)
     return WorkerPool(workers, partial(build_runner, {**arguments, "options": silent}), program_of)

@@ -98,12 +98,17 @@ def command(
     by_name = {name: value for name, path in paths().items() if (value := value_at(typed, path)) is not None}
     if q_table:
         by_name |= {"hidden": [], "dueling": False}
+    from deeptaxi.api.status import shown_by
     from deeptaxi.api.sweep import sweep
     from deeptaxi.display.console import err
     from deeptaxi.display.sweep_table import SweepProgress
     from deeptaxi.storage.logs import LOGS
 
-    with signals.stopping_gently() as received, SweepProgress(err(quiet)) as progress:
+    with (
+        signals.stopping_gently() as received,
+        SweepProgress(err(quiet)) as progress,
+        shown_by(progress.status),
+    ):
         result = sweep(
             spec,
             env=environments,

@@ -163,7 +163,11 @@ def train_seeds(
     from deeptaxi.display.sweep_table import SweepProgress
     from deeptaxi.storage.logs import LOGS
 
-    with signals.stopping_gently() as received, SweepProgress(err(quiet)) as progress:
+    with (
+        signals.stopping_gently() as received,
+        SweepProgress(err(quiet)) as progress,
+        shown_by(progress.status),
+    ):
         run_settings = RunOptions(**run_options, stop=lambda: bool(received()))
         network = GivenNetwork.of(typed, None, trust_env)
         runner = JobRunner(None, LOGS, run_settings, trust_env or env is not None, None, network)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
 from deeptaxi.display.console import columns, number
 
-DRAW_SECONDS = 0.25
 LINE_SECONDS = 10.0  # between two lines where nothing can be redrawn
 MOST_ROWS = 100  # of the table of seeds
 
@@ -40,7 +41,8 @@ class SweepProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._spinner = Spinner("dots")
+        self._live = Live(self._spinner, console=console, transient=True) if console.is_terminal else None
         self._drawn = 0.0
 
     def __enter__(self) -> SweepProgress:
@@ -56,19 +58,28 @@ class SweepProgress:
         if self._live is not None:
             self._live.stop()
 
+    @contextmanager
+    def status(self, text: str) -> Iterator[SweepProgress]:
+        """Show what is done until a job has ended; see `api.status`."""
+        self.update(text)
+        yield self
+
+    def update(self, line: str) -> None:
+        """Show a line in place of the last one, or below it where nothing can be redrawn."""
+        if self._live is None:
+            self._console.print(line, soft_wrap=True)
+        else:
+            self._spinner.update(text=Text(line))
+
     def __call__(self, result: Mapping[str, Any], counts: Counts) -> None:
         """Show a job that has ended; say at once why one failed."""
         if result["status"] != "done":
             self._console.print(Text(f"{result['job']} failed: {result['reason']}", "yellow"), soft_wrap=True)
         now, last = time.monotonic(), counts.done + counts.failed == counts.jobs
-        if not last and now - self._drawn < (LINE_SECONDS if self._live is None else DRAW_SECONDS):
+        if self._live is None and not last and now - self._drawn < LINE_SECONDS:
             return
         self._drawn = now
-        line = progress_line(counts)
-        if self._live is None:
-            self._console.print(line, soft_wrap=True)
-        else:
-            self._live.update(Text(line), refresh=True)
+        self.update(progress_line(counts))
 
 
 def progress_line(counts: Counts) -> str:
