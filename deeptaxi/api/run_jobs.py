@@ -23,7 +23,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError, one_line
 from deeptaxi.experiments.grid import Job
 from deeptaxi.experiments.results import DONE
 from deeptaxi.experiments.worker_pool import failed
-from deeptaxi.learning.callbacks import Callback
+from deeptaxi.learning.callbacks import Callback, UserCallbacks
 from deeptaxi.storage import checkpoints
 
 
@@ -48,7 +48,7 @@ class JobRunner:
     opened: Opened | None = None
     given: GivenNetwork = NOT_GIVEN
     watchers: tuple[Callback, ...] = ()
-    run: Run | None = field(default=None, init=False)  # of the last job that did not fail
+    run: Run | None = field(default=None, init=False)  # of the last job, if it got as far as a run
     _planned: tuple[Any, Plan] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, job: Job) -> dict[str, Any]:
@@ -63,6 +63,9 @@ class JobRunner:
             return failed(job, "not enough memory")
         except Exception as error:  # of an environment or a network: others go on
             return failed(job, one_line(f"{type(error).__name__}: {error}", 500))
+        for watcher in self.watchers:
+            if isinstance(watcher, UserCallbacks) and watcher.error is not None:  # the run is whole, but ended early
+                return failed(job, one_line(watcher.error, 500))
         spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
         return {**describe_job(job, self.run), **spent}
 

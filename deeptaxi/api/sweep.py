@@ -20,7 +20,7 @@ from deeptaxi.api.run_options import EVERY, RunOptions, never
 from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid, refuse_varied
 from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
@@ -203,8 +203,8 @@ def run_jobs(
     left = [job for job in jobs if job.name not in found]
     with status(f"training {len(left):,} of {len(jobs):,} jobs …"):
         for result in executor.run(left, stop):
-            if result.get("stopped") == "interrupted" and not result.get("failure"):
-                continue  # it is to be resumed
+            if result.get("stopped") == "interrupted" and not result.get("failure") and stop():
+                continue  # it is to be resumed; a training that a callback has ended is not
             found[result["job"]] = result
             if folder is not None:
                 folder.append(result)
@@ -239,7 +239,12 @@ def open_sweep_folder(folder: Path, grid: Grid, resumed: bool) -> Iterator[Sweep
         if not resumed:
             sweep_folder.begin(grid)
         undoing.callback(sweep_folder.close)
-        yield sweep_folder
+        try:
+            yield sweep_folder
+        except CallbackError:
+            if not resumed and not any(folder.glob(f"**/{MODEL_FILE}")):  # as a training does that leaves nothing
+                sweep_folder.discard()
+            raise
 
 
 def free_folder(name: str) -> Path:

@@ -122,7 +122,9 @@ def train(
     if seeds is not None or (resume is not None and is_sweep(Path(resume))):
         refuse_with_seeds(seed=own.get("seed"), stop_after=stop_after, force=force)
         if resume is not None:
-            refuse_with_resume(env=given_env, seeds=seeds, preset=preset, config=config, out=out, **own)
+            named_env = given_env if table is None else None  # an object is in no file, and given again
+            others = {name: found for name, found in own.items() if name != "network" or value is None}
+            refuse_with_resume(env=named_env, seeds=seeds, preset=preset, config=config, out=out, **others)
         values = {} if resume is not None else merge_settings(name, env_args, config, q_table, own)
         runner = JobRunner(None, LOGS, run_options, trust_env or env is not None, table, given, (watching,))
         return train_seeds(values, seeds, preset, runner, out, logs or LOGS, resume, watching)
@@ -183,10 +185,12 @@ def train_seeds(
         keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
 
     def keep(line: Mapping[str, Any], progress: Progress) -> None:
+        if watching is not None and watching.error is not None:
+            if runner.run is None:
+                raise watching.error
+            raise_callback_error(runner.run, watching.error)
         if runner.folder is None and runner.run is not None:
             runs[line["job"]] = runner.run
-        if watching is not None and watching.error is not None:
-            raise watching.error
         watch(line, progress)
 
     stop = runner.options.stop

@@ -77,6 +77,12 @@ class SweepFolder:
             self._file.close()
             self._file = None
 
+    def discard(self) -> None:
+        """Remove the files of a sweep that has left nothing."""
+        self.close()
+        for name in (RESULTS_FILE, GRID_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
 
 def ends_with_newline(path: Path) -> bool:
     """Return whether a file is empty or its last line is complete."""
