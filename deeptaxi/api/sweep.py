@@ -21,14 +21,14 @@ from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
 from deeptaxi.errors import CallbackError, UsageError
-from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid, refuse_varied
+from deeptaxi.experiments.grid import Grid, Job, check_tables, find_setting, grid_of, read_grid, refuse_varied
 from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
 from deeptaxi.io.atomic import make_folder, remove_if_empty
 from deeptaxi.io.locks import TRAINING, lock
-from deeptaxi.storage.logs import LOGS
+from deeptaxi.storage.logs import LOG_FILE, LOGS
 from deeptaxi.storage.run_folder import MODEL_FILE
-from deeptaxi.storage.runs import MODELS, default_name
+from deeptaxi.storage.runs import MODELS, check_ours, default_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -221,11 +221,11 @@ def program_of(job: Job) -> tuple[Any, ...]:
 
 
 @contextmanager
-def open_sweep_folder(folder: Path, grid: Grid, resumed: bool) -> Iterator[SweepFolder]:
+def open_sweep_folder(folder: Path, logs: Path, grid: Grid, resumed: bool) -> Iterator[SweepFolder]:
     """Lock the folder of a sweep and write its grid.
 
     Raises:
-        UsageError: it is taken, or another process writes to it.
+        UsageError: it is taken, or another process writes to it; or the logs are those of another sweep.
         DeepTaxiError: it cannot be written to.
     """
     with ExitStack() as undoing:
@@ -235,6 +235,8 @@ def open_sweep_folder(folder: Path, grid: Grid, resumed: bool) -> Iterator[Sweep
         if not resumed and any(path.name != ".lock" for path in folder.iterdir()):
             cure = f"resume it with --resume {shlex.quote(str(folder))}" if is_sweep(folder) else "it is not empty"
             raise UsageError(f"{folder} is taken: {cure}, or choose another --out")
+        first = next(grid.jobs())  # no other job has its name, so that its log tells whose these are
+        check_ours(folder / first.name, logs / first.name / LOG_FILE)
         sweep_folder = SweepFolder(folder)
         if not resumed:
             sweep_folder.begin(grid)
@@ -376,10 +378,11 @@ def sweep(
     check_environments(configs, trust_env)
     began, stop = time.monotonic(), stop or never
     run_options = RunOptions(stop=stop, checkpoint_every=checkpoint_every, tensorboard=tensorboard)
-    with open_sweep_folder(folder, whole, resume is not None) as writing:
+    log_folder = Path(logs) / folder.resolve().name
+    with open_sweep_folder(folder, log_folder, whole, resume is not None) as writing:
         arguments = {
             "folder": folder,
-            "logs": Path(logs) / folder.resolve().name,
+            "logs": log_folder,
             "trust": trust_env,
             "given": GivenNetwork(trust=trust_network),
         }
@@ -439,6 +442,7 @@ def build_grid(
     own = merge_settings(None, env_args, config, False, settings)
     if "seed" in own:
         raise UsageError("a sweep has several seeds: give --seeds")
+    check_tables(values)
     refuse_varied(values.get("grid"), values.get("settings"))
     values["settings"] = merge(values.get("settings", {}), own)
     if names:

@@ -200,8 +200,9 @@ def train_seeds(
     folder = (
         Path(resume) if resume is not None else free_folder(default_sweep_name(grid)) if out is True else Path(str(out))
     )
-    with open_sweep_folder(folder, grid, resume is not None) as writing:
-        runner.folder, runner.logs = folder, Path(logs) / folder.resolve().name
+    runner.logs = Path(logs) / folder.resolve().name
+    with open_sweep_folder(folder, runner.logs, grid, resume is not None) as writing:
+        runner.folder = folder
         lines, left = run_jobs(grid, InProcess(runner), writing, before, stop, keep)
     return SweepResult(folder, grid, tuple(lines), {}, left, time.monotonic() - began)
 

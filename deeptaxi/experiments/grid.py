@@ -330,6 +330,18 @@ def read_grid(path: Path) -> dict[str, Any]:
     return {**values, "settings": with_literals(settings) if isinstance(settings, Mapping) else settings}
 
 
+def check_tables(values: Mapping[str, Any]) -> None:
+    """Check that a mapping in the form of the file has tables where it should.
+
+    Raises:
+        UsageError: it has something else.
+    """
+    if not isinstance(values.get("grid", {}), Mapping):
+        raise UsageError("'grid': expected a table of lists, such as learning_rate = [0.001, 0.003]")
+    if not isinstance(values.get("settings", {}), Mapping):
+        raise UsageError("'settings': expected a table")
+
+
 def grid_of(values: Mapping[str, Any]) -> Grid:
     """Return the grid of a mapping in the form of the file.
 
@@ -339,14 +351,13 @@ def grid_of(values: Mapping[str, Any]) -> Grid:
     for key in values:
         if key not in KEYS:
             raise UsageError(f"unknown key '{key}'{nearest(key, KEYS)}")
+    check_tables(values)
     environments, axes, settings = values.get("environments", []), values.get("grid", {}), values.get("settings", {})
     if not isinstance(environments, list) or not all(isinstance(name, str) for name in environments):
         raise UsageError("'environments': expected a list of names")
-    flat: dict[str, Any] = dict(flatten(axes)) if isinstance(axes, Mapping) else {"": None}
+    flat = dict(flatten(axes))
     if not all(isinstance(one, list) for one in flat.values()):
         raise UsageError("'grid': expected a table of lists, such as learning_rate = [0.001, 0.003]")
-    if not isinstance(settings, Mapping):
-        raise UsageError("'settings': expected a table")
     known_keys(settings)
     if "seed" in settings:
         raise UsageError("'settings.seed': a sweep has 'seeds'")

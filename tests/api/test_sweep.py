@@ -146,6 +146,14 @@ def test_a_taken_folder_is_refused(swept: SweepResult, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 
+def test_the_logs_of_another_sweep_are_refused_before_anything_is_trained(swept: SweepResult, tmp_path: Path) -> None:
+    assert swept.folder is not None
+    logs = swept.folder.parent / "logs"
+    with pytest.raises(UsageError, match=r"is the log of .*: choose another --out or --logs"):
+        deeptaxi.sweep(**GRID, **SETTINGS, workers=0, out=tmp_path / "sweep", logs=logs)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [

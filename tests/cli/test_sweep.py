@@ -101,6 +101,12 @@ def test_a_setting_that_is_varied_has_no_other_value(type_in: TypeIn, typed: tup
     assert not Path("models").exists()
 
 
+@pytest.mark.parametrize("text", ["settings = 3", "grid = [1]"])
+def test_a_file_with_values_where_tables_should_be_is_refused(type_in: TypeIn, text: str) -> None:
+    Path("mine.toml").write_text(text + "\n")
+    refused(type_in("sweep", "mine.toml", "--env", *LAKE, "--grid", "updates=1"), 2, "expected a table")
+
+
 def test_a_file_that_varies_what_it_fixes_is_refused(type_in: TypeIn) -> None:
     Path("mine.toml").write_text("[grid]\nlearning_rate = [0.1]\n[settings.optimizer]\nlearning_rate = 0.2\n")
     refused(type_in("sweep", "mine.toml", "--env", *LAKE), 2, "--grid learning_rate: it has one value as well, 0.2")
