@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,8 @@ def check_seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
     """
     if isinstance(seeds, str):
         return parse_seeds(seeds)
+    if not isinstance(seeds, int | Iterable):
+        raise UsageError(f"seeds: {seeds!r} is no whole number from 0 to {LARGEST_SEED}")
     given: list[Any] = [seeds] if isinstance(seeds, int) else list(seeds)
     plain = [seed.item() if type(seed).__module__ == "numpy" else seed for seed in given]
     for seed in plain:
@@ -124,6 +126,8 @@ def find_setting(name: str) -> tuple[tuple[str, ...], Any]:
         raise UsageError(
             f"--grid {name}: several {'seeds' if plain == 'seed' else 'environments'} are given by {option}"
         )
+    if plain in ("environment.kwargs", "network.kwargs"):
+        raise UsageError(f"--grid {name}: expected a single argument, such as environment.kwargs.is_slippery")
     if plain in known:
         return known[plain]
     path = tuple(plain.split("."))

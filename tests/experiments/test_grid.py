@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +59,7 @@ def test_other_seeds_are_refused(text, fault):
         parse_seeds(text)
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 1], [-1], [0.5], [True], [2**63], ["1"]])
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1], [0.5], [True], [2**63], ["1"], 1.5, date(1979, 5, 27), None])
 def test_seeds_of_python_are_whole_numbers_each_once(seeds):
     with pytest.raises(UsageError, match=r"^seeds"):
         check_seeds(seeds)
@@ -131,6 +133,7 @@ def test_long_names_are_shortened_and_stay_apart():
         ({"axes": {"learning_rate": (-1.0,)}}, "expected a value above 0"),
         ({"axes": {"learning_rate": ("fast",)}}, "expected a number"),
         ({"axes": {"hidden": ([8],), "network.hidden": ([9],)}}, "hidden is the same setting"),
+        ({"axes": {"environment.kwargs": ({"a": 1},)}}, "expected a single argument"),
         ({"environments": ("A", "A")}, "given twice"),
         ({"seeds": tuple(range(2_000)), "axes": {"updates": tuple(range(1, 1_000))}}, "at most 1,000,000"),
     ],
