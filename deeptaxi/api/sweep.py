@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from deeptaxi.api.networks import GivenNetwork, with_network
+from deeptaxi.api.networks import GivenNetwork, check_network_name, with_network
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run_options import EVERY, RunOptions, never
 from deeptaxi.api.settings import Config, Settings, merge_settings
@@ -375,6 +375,9 @@ def sweep(
     configs = configs_of_points(whole)
     if value is not None or any(one.environment.in_memory or one.network.in_memory for one in configs):
         raise UsageError("a sweep names its environments and networks: an object of Python has no name for a worker")
+    given = GivenNetwork(trust=trust_network)
+    for one in configs:
+        check_network_name(one.network, given)
     check_environments(configs, trust_env)
     began, stop = time.monotonic(), stop or never
     run_options = RunOptions(stop=stop, checkpoint_every=checkpoint_every, tensorboard=tensorboard)
@@ -384,7 +387,7 @@ def sweep(
             "folder": folder,
             "logs": log_folder,
             "trust": trust_env,
-            "given": GivenNetwork(trust=trust_network),
+            "given": given,
         }
         count = usable_processors() if workers is None else workers
         executor = build_executor(min(count, whole.count), arguments, run_options)

@@ -162,6 +162,8 @@ def test_the_logs_of_another_sweep_are_refused_before_anything_is_trained(swept:
         ({"env": "FrozenLake-v1", "seed": 3}, "give --seeds"),
         ({"env": "FrozenLake-v1", "workers": -1}, "expected a number of 0 or more"),
         ({"env": "FrozenLake-v1", "learnin_rate": 3}, "did you mean 'learning_rate'"),
+        ({"env": "FrozenLake-v1", "network": "no_such_module:build"}, "no_such_module"),
+        ({"env": "FrozenLake-v1", "config": {"network": {"builder": "net:build"}}}, "pass --trust-env"),
         ({"env": "FrozenLake-v1", "network": lambda states, actions: None}, "has no name for a worker"),
     ],
 )
