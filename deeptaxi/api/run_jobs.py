@@ -101,13 +101,19 @@ class JobRunner:
                 return self.resume(folder, options)
         # Without a first checkpoint: most jobs take a second, and one that is killed before its first one begins anew.
         with reserve_run_folder(self.plan(job), folder, logs, force=True, with_checkpoints=False) as planned:
-            return run_training(planned, self.watchers, options)
+            run = run_training(planned, self.watchers, options)
+        return self.without_checkpoints(run, folder)
 
     def resume(self, folder: Path, options: RunOptions) -> Run:
         """Resume the training of a run folder; see `train`."""
         with resume_plan(folder, {}, self.trust, None, None, self.opened, self.given) as resumed:
             run = run_training(resumed, self.watchers, options)
-        if run.finished is not None and run.finished.stopped != "interrupted":
+        return self.without_checkpoints(run, folder)
+
+    def without_checkpoints(self, run: Run, folder: Path) -> Run:
+        """Discard the checkpoints of a run, unless its training is to go on."""
+        interrupted = run.finished is None or run.finished.stopped == "interrupted"
+        if not interrupted or not (run.failure or self.options.stop()):
             checkpoints.discard(folder)
         return run
 

@@ -106,6 +106,13 @@ def test_a_job_that_was_stopped_in_the_middle_is_resumed_to_the_same_weights(
     assert not list((tmp_path / "sweep").glob("*/*/checkpoints/*.npz"))
 
 
+def test_a_job_that_has_ended_keeps_no_checkpoint(tmp_path: Path) -> None:
+    options = {"workers": 0, "out": tmp_path / "sweep", "logs": tmp_path / "logs", "checkpoint_every": 1e-6}
+    result = deeptaxi.sweep(env="FrozenLake-v1", **SETTINGS, **options)
+    assert len(result) == 1
+    assert not list((tmp_path / "sweep").glob("**/*.npz"))
+
+
 def test_a_job_that_fails_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
     diverges = {**GRID, "grid": {"learning_rate": [1e30, 0.05]}, "seeds": [0]}
     result = deeptaxi.sweep(**diverges, **SETTINGS, workers=0, out=tmp_path / "sweep", logs=tmp_path / "logs")
