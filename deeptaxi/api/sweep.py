@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -257,7 +257,7 @@ def free_folder(name: str) -> Path:
 
 def default_sweep_name(grid: Grid) -> str:
     """Return the default name of a sweep's folder."""
-    name = default_name(configs_of_points(grid)[0]).rpartition("-")[0]
+    name = default_name(config_of_job(next(grid.jobs()))).rpartition("-")[0]
     if len(grid.environments) > 1 or grid.axes:
         return f"sweep-{name if len(grid.environments) <= 1 else 'environments'}"
     return f"{name}-seeds"
@@ -269,14 +269,21 @@ def configs_of_points(grid: Grid) -> list[TrainConfig]:
     Raises:
         UsageError: settings of a point exclude each other.
     """
-    found = []
-    for point, jobs in itertools.groupby(grid.jobs(), key=lambda job: job.point):
-        job = next(jobs)
-        try:
-            found.append(resolve({"loop": "compiled", **job.values}, preset=named_preset(job)))
-        except UsageError as error:
-            raise UsageError(f"{point}: {error}" if point else str(error)) from None
-    return found
+    points = replace(grid, seeds=grid.seeds[:1])  # there may be a million seeds
+    with status("checking the settings …"):
+        return list(map(config_of_job, points.jobs()))
+
+
+def config_of_job(job: Job) -> TrainConfig:
+    """Return the configuration of a job, before its environment is opened.
+
+    Raises:
+        UsageError: its settings exclude each other.
+    """
+    try:
+        return resolve({"loop": "compiled", **job.values}, preset=named_preset(job))
+    except UsageError as error:
+        raise UsageError(f"{job.point}: {error}" if job.point else str(error)) from None
 
 
 def check_environments(configs: Sequence[TrainConfig], trust: bool) -> None:

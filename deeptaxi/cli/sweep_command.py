@@ -17,6 +17,8 @@ from deeptaxi.schema import value_at
 if TYPE_CHECKING:
     from deeptaxi.api.sweep import SweepResult
 
+ID, BUILDER = ("environment", "id"), ("network", "builder")  # settings that may name code
+
 
 @click.command("sweep", cls=options.SectionedCommand)
 @click.argument("spec", required=False, type=options.PATH, metavar="[SWEEP]")
@@ -134,10 +136,12 @@ def command(
 
 def resuming_command(name: str, result: SweepResult, logs: Path | None, track: Sequence[str] = ()) -> str:
     """Return the command that goes on with a sweep, or with the seeds of `train`, as it was begun."""
-    from deeptaxi.api.sweep import configs_of_points
-    from deeptaxi.storage.model_card import trusting
+    from deeptaxi.experiments.grid import find_setting
 
-    trust = max(map(trusting, configs_of_points(result.grid)))
+    grid = result.grid
+    builders = [value for key, values in grid.axes.items() if find_setting(key)[0] == BUILDER for value in values]
+    named = [*grid.environments, *builders, value_at(grid.settings, ID), value_at(grid.settings, BUILDER)]
+    trust = " --trust-env" if any(":" in name for name in named if name) else ""
     where = "" if logs is None else f" --logs {shlex.quote(str(logs))}"
     trackers = "".join(f" --track {tracker}" for tracker in track)
     return f"deeptaxi {name} --resume {shlex.quote(str(result.folder))}{trust}{where}{trackers}"
