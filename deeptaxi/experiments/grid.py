@@ -21,6 +21,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def format_seeds(seeds: Sequence[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def settings_by_name() -> dict[str, tuple[tuple[str, ...], Any]]:
+@cache
+def settings_by_name() -> Mapping[str, tuple[tuple[str, ...], Any]]:
     """Return the path and type of each setting, by its dotted path and by the name of its option."""
     found: dict[str, tuple[tuple[str, ...], Any]] = {}
     for path, item, hint in leaf_settings(TrainConfig):
