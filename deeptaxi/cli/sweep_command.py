@@ -131,10 +131,10 @@ def command(
             watch=progress,
             **cast("Any", by_name),
         )
-    return report(result, as_json, received(), resuming_command("sweep", result, logs))
+    return report(result, as_json, received(), command_that_resumes("sweep", result, logs))
 
 
-def resuming_command(name: str, result: SweepResult, logs: Path | None, track: Sequence[str] = ()) -> str:
+def command_that_resumes(name: str, result: SweepResult, logs: Path | None, track: Sequence[str] = ()) -> str:
     """Return the command that goes on with a sweep, or with the seeds of `train`, as it was begun."""
     from deeptaxi.experiments.grid import find_setting
 

@@ -140,7 +140,7 @@ def train_seeds(
 ) -> int:
     """Train an agent for each seed; `named` are options that `--resume` refuses, `given` all others."""
     from deeptaxi.api.settings import merge_settings
-    from deeptaxi.cli.sweep_command import report, resuming_command
+    from deeptaxi.cli.sweep_command import report, command_that_resumes
     from deeptaxi.experiments.grid import parse_seeds
 
     run_options = {name: given.pop(name) for name in RUN_OPTIONS}
@@ -172,7 +172,7 @@ def train_seeds(
         network = GivenNetwork.of(typed, None, trust_env)
         runner = JobRunner(None, LOGS, run_settings, trust_env or env is not None, None, network)
         result = train_each(values, parsed, preset, runner, out or True, logs or LOGS, resume, watch=progress)
-    resuming = resuming_command("train", result, logs, run_options["track"])
+    resuming = command_that_resumes("train", result, logs, run_options["track"])
     return report(result, as_json, received(), resuming)
 
 
