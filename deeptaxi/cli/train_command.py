@@ -140,7 +140,7 @@ def train_seeds(
 ) -> int:
     """Train an agent for each seed; `named` are options that `--resume` refuses, `given` all others."""
     from deeptaxi.api.settings import merge_settings
-    from deeptaxi.cli.sweep_command import report, command_that_resumes
+    from deeptaxi.cli.sweep_command import command_that_resumes, report
     from deeptaxi.experiments.grid import parse_seeds
 
     run_options = {name: given.pop(name) for name in RUN_OPTIONS}
