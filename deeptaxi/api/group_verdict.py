@@ -46,7 +46,7 @@ def describe_alone(one: GroupSummary) -> str:
         return f"There is one group, of {seeds}, and nothing to compare it with."
     if one.seeds == 1:
         what = "is optimal" if one.optimal else "is not optimal"
-        return f"There is one run, and it {what}. One seed says nothing of others: train more, with --seed 1, 2, …"
+        return f"There is one run, and it {what}. One seed says nothing of others: train more, with --seeds 0-9"
     return (
         f"{one.optimal} of {seeds} are optimal: between {percent(one.share.low)} and {percent(one.share.high)} of all "
         "seeds would be (95 %). There is one group, and nothing to compare it with."

@@ -23,7 +23,7 @@ from deeptaxi.errors import DeepTaxiError, UsageError, one_line
 from deeptaxi.experiments.grid import Job
 from deeptaxi.experiments.results import DONE
 from deeptaxi.experiments.worker_pool import failed
-from deeptaxi.learning.callbacks import Callback
+from deeptaxi.learning.callbacks import Callback, UserCallbacks
 from deeptaxi.storage import checkpoints
 
 
@@ -50,7 +50,7 @@ class JobRunner:
     given: GivenNetwork = NOT_GIVEN
     watchers: tuple[Callback, ...] = ()
     destination: tuple[Path, Path] | None = None
-    run: Run | None = field(default=None, init=False)  # of the last job that did not fail
+    run: Run | None = field(default=None, init=False)  # of the last job, if it got as far as a run
     _planned: tuple[Any, Plan] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, job: Job) -> dict[str, Any]:
@@ -65,6 +65,9 @@ class JobRunner:
             return failed(job, "not enough memory")
         except Exception as error:  # of an environment or a network: others go on
             return failed(job, one_line(f"{type(error).__name__}: {error}", 500))
+        for watcher in self.watchers:
+            if isinstance(watcher, UserCallbacks) and watcher.error is not None:  # the run is whole, but ended early
+                return failed(job, one_line(watcher.error, 500))
         spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
         return {**describe_job(job, self.run), **spent}
 
@@ -100,7 +103,8 @@ class JobRunner:
                 return self.resume(folder, options)
         # Without a first checkpoint: most jobs take a second, and one that is killed before its first one begins anew.
         with reserve_run_folder(self.plan(job), folder, logs, force=True, with_checkpoints=False) as planned:
-            return run_training(self.with_destination(planned, job), self.watchers, options)
+            run = run_training(self.with_destination(planned, job), self.watchers, options)
+        return self.without_checkpoints(run, folder)
 
     def with_destination(self, planned: Plan, job: Job) -> Plan:
         """Name the folders that the run is moved to afterwards, if it is."""
@@ -114,7 +118,12 @@ class JobRunner:
         """Resume the training of a run folder; see `train`."""
         with resume_plan(folder, {}, self.trust, None, None, self.opened, self.given) as resumed:
             run = run_training(resumed, self.watchers, options)
-        if run.finished is not None and run.finished.stopped != "interrupted":
+        return self.without_checkpoints(run, folder)
+
+    def without_checkpoints(self, run: Run, folder: Path) -> Run:
+        """Discard the checkpoints of a run, unless its training is to go on."""
+        interrupted = run.finished is None or run.finished.stopped == "interrupted"
+        if not interrupted or not (run.failure or self.options.stop()):
             checkpoints.discard(folder)
         return run
 

@@ -10,26 +10,28 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from deeptaxi.api.networks import GivenNetwork, with_network
+from deeptaxi.api.networks import GivenNetwork, check_network_name, with_network
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.run_options import EVERY, RunOptions, never
 from deeptaxi.api.settings import Config, Settings, merge_settings
+from deeptaxi.api.status import status
 from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
-from deeptaxi.errors import UsageError
+from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.experiments.dask_cluster import DaskCluster, check_address, check_installed
-from deeptaxi.experiments.grid import Grid, Job, find_setting, grid_of, read_grid
+from deeptaxi.experiments.grid import Grid, Job, check_tables, find_setting, grid_of, read_grid, refuse_varied
 from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
 from deeptaxi.io.atomic import make_folder, remove_if_empty
 from deeptaxi.io.locks import TRAINING, lock
-from deeptaxi.storage.logs import LOGS
-from deeptaxi.storage.runs import MODELS, default_name
+from deeptaxi.storage.logs import LOG_FILE, LOGS
+from deeptaxi.storage.run_folder import MODEL_FILE
+from deeptaxi.storage.runs import MODELS, check_ours, default_name
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -186,7 +188,8 @@ def run_jobs(
         grid: the grid.
         executor: runs them.
         folder: where each line is appended as soon as its job has ended.
-        before: lines of jobs that have ended in earlier processes; those that failed are tried again.
+        before: lines of jobs that have ended in earlier processes; those that failed, or whose run is gone, are tried
+            again.
         stop: see `Executor.run`.
         watch: called with each line and how far the sweep is.
 
@@ -195,18 +198,21 @@ def run_jobs(
     """
     jobs = list(grid.jobs())
     found = {name: line for name, line in (before or {}).items() if line["status"] == DONE}
+    if folder is not None:
+        found = {name: line for name, line in found.items() if (folder.path / name / MODEL_FILE).exists()}
     progress = Progress(len(jobs))
     for line in found.values():
         progress.add(line, fresh=False)
     left = [job for job in jobs if job.name not in found]
-    for result in executor.run(left, stop):
-        if result.get("stopped") == "interrupted" and not result.get("failure"):
-            continue  # it is to be resumed
-        found[result["job"]] = result
-        if folder is not None:
-            folder.append(result)
-        progress.add(result)
-        watch(result, progress)
+    with status(f"training {len(left):,} of {len(jobs):,} jobs …"):
+        for result in executor.run(left, stop):
+            if result.get("stopped") == "interrupted" and not result.get("failure") and stop():
+                continue  # it is to be resumed; a training that a callback has ended is not
+            found[result["job"]] = result
+            if folder is not None:
+                folder.append(result)
+            progress.add(result)
+            watch(result, progress)
     lines = [found[job.name] for job in jobs if job.name in found]
     return lines, len(lines) < len(jobs)
 
@@ -218,11 +224,11 @@ def program_of(job: Job) -> tuple[Any, ...]:
 
 
 @contextmanager
-def open_sweep_folder(folder: Path, grid: Grid, resumed: bool) -> Iterator[SweepFolder]:
+def open_sweep_folder(folder: Path, logs: Path, grid: Grid, resumed: bool) -> Iterator[SweepFolder]:
     """Lock the folder of a sweep and write its grid.
 
     Raises:
-        UsageError: it is taken, or another process writes to it.
+        UsageError: it is taken, or another process writes to it; or the logs are those of another sweep.
         DeepTaxiError: it cannot be written to.
     """
     with ExitStack() as undoing:
@@ -230,13 +236,20 @@ def open_sweep_folder(folder: Path, grid: Grid, resumed: bool) -> Iterator[Sweep
             undoing.callback(remove_if_empty, new)
         undoing.enter_context(lock(folder, TRAINING, "--resume" if resumed else "--out"))
         if not resumed and any(path.name != ".lock" for path in folder.iterdir()):
-            cure = f"resume it with --resume {folder}" if is_sweep(folder) else "it is not empty"
+            cure = f"resume it with --resume {shlex.quote(str(folder))}" if is_sweep(folder) else "it is not empty"
             raise UsageError(f"{folder} is taken: {cure}, or choose another --out")
+        first = next(grid.jobs())  # no other job has its name, so that its log tells whose these are
+        check_ours(folder / first.name, logs / first.name / LOG_FILE)
         sweep_folder = SweepFolder(folder)
         if not resumed:
             sweep_folder.begin(grid)
         undoing.callback(sweep_folder.close)
-        yield sweep_folder
+        try:
+            yield sweep_folder
+        except CallbackError:
+            if not resumed and not any(folder.glob(f"**/{MODEL_FILE}")):  # as a training does that leaves nothing
+                sweep_folder.discard()
+            raise
 
 
 def free_folder(name: str) -> Path:
@@ -247,7 +260,7 @@ def free_folder(name: str) -> Path:
 
 def default_sweep_name(grid: Grid) -> str:
     """Return the default name of a sweep's folder."""
-    name = default_name(configs_of_points(grid)[0]).rpartition("-")[0]
+    name = default_name(config_of_job(next(grid.jobs()))).rpartition("-")[0]
     if len(grid.environments) > 1 or grid.axes:
         return f"sweep-{name if len(grid.environments) <= 1 else 'environments'}"
     return f"{name}-seeds"
@@ -259,14 +272,21 @@ def configs_of_points(grid: Grid) -> list[TrainConfig]:
     Raises:
         UsageError: settings of a point exclude each other.
     """
-    found = []
-    for point, jobs in itertools.groupby(grid.jobs(), key=lambda job: job.point):
-        job = next(jobs)
-        try:
-            found.append(resolve({"loop": "compiled", **job.values}, preset=named_preset(job)))
-        except UsageError as error:
-            raise UsageError(f"{point}: {error}" if point else str(error)) from None
-    return found
+    points = replace(grid, seeds=grid.seeds[:1])  # there may be a million seeds
+    with status("checking the settings …"):
+        return list(map(config_of_job, points.jobs()))
+
+
+def config_of_job(job: Job) -> TrainConfig:
+    """Return the configuration of a job, before its environment is opened.
+
+    Raises:
+        UsageError: its settings exclude each other.
+    """
+    try:
+        return resolve({"loop": "compiled", **job.values}, preset=named_preset(job))
+    except UsageError as error:
+        raise UsageError(f"{job.point}: {error}" if job.point else str(error)) from None
 
 
 def check_environments(configs: Sequence[TrainConfig], trust: bool) -> None:
@@ -308,6 +328,7 @@ def sweep(
     preset: str | None = None,
     config: Config | None = None,
     env_args: Mapping[str, Any] | None = None,
+    network_args: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     logs: str | Path = LOGS,
     resume: str | Path | None = None,
@@ -333,9 +354,11 @@ def sweep(
         env: names of environments.
         grid: the values of each varied setting, by its name: ``{"learning_rate": [0.001, 0.003]}``.
         seeds: such as ``"0-9"``, or ``range(10)``.
-        preset: as for `train`, as are `config`, `env_args`, `tensorboard`, `trust_env` and `checkpoint_every`.
+        preset: as for `train`, as are `config`, `env_args`, `network_args`, `tensorboard`, `trust_env` and
+            `checkpoint_every`.
         config: see `preset`.
         env_args: see `preset`.
+        network_args: see `preset`.
         out: the folder to write; None for a free name in `models/`.
         logs: folder for the logs.
         resume: the folder of a sweep to go on with; all else is as it was begun.
@@ -361,7 +384,7 @@ def sweep(
     """
     check_workers(workers)
     remote = RemoteWorkers(scheduler, cluster, cluster_options, workers)
-    own, value = with_network(settings, None)
+    own, value = with_network(settings, network_args)
     if resume is not None:
         folder = Path(resume)
         whole, before = read_sweep(folder)
@@ -369,16 +392,20 @@ def sweep(
     else:
         whole, before = build_grid(spec, env, grid, seeds, preset, config, env_args, own), {}
         folder = free_folder(default_sweep_name(whole)) if out is None else Path(out)
-        trust_network = trust_env or "network" in settings or "network" in (grid or {})
+        named = {find_setting(name)[0] for name in grid or {}}
+        trust_network = trust_env or settings.get("network") is not None or ("network", "builder") in named
         trust_env = trust_env or bool(env)
     configs = configs_of_points(whole)
     if value is not None or any(one.environment.in_memory or one.network.in_memory for one in configs):
         raise UsageError("a sweep names its environments and networks: an object of Python has no name for a worker")
+    given = GivenNetwork(trust=trust_network)
+    for one in configs:
+        check_network_name(one.network, given)
     check_environments(configs, trust_env)
     began, stop = time.monotonic(), stop or never
     run_options = RunOptions(stop=stop, checkpoint_every=checkpoint_every, tensorboard=tensorboard)
     own_logs = Path(logs) / folder.resolve().name
-    arguments = {"trust": trust_env, "given": GivenNetwork(trust=trust_network)}
+    arguments = {"trust": trust_env, "given": given}
     with ExitStack() as opened:
         if remote.wanted:
             executor: Executor = opened.enter_context(remote.open(folder, own_logs, arguments, run_options, warn))
@@ -386,7 +413,7 @@ def sweep(
             count = usable_processors() if workers is None else workers
             here = {"folder": folder, "logs": own_logs, **arguments}
             executor = build_executor(min(count, whole.count), here, run_options)
-        writing = opened.enter_context(open_sweep_folder(folder, whole, resume is not None))
+        writing = opened.enter_context(open_sweep_folder(folder, own_logs, whole, resume is not None))
         lines, left = run_jobs(whole, executor, writing, before, stop, watch or (lambda _line, _progress: None))
     return SweepResult(folder, whole, tuple(lines), {}, left, time.monotonic() - began)
 
@@ -411,8 +438,11 @@ def build_executor(workers: int, arguments: Mapping[str, Any], run_options: RunO
 
     """
     from deeptaxi.api.run_jobs import JobRunner, build_runner
+    from deeptaxi.backend import keras_backend
 
     if workers == 0:
+        with status("starting Keras …"):
+            keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
         return InProcess(JobRunner(**arguments, options=run_options))
     silent = RunOptions(checkpoint_every=run_options.checkpoint_every, tensorboard=run_options.tensorboard)
     return WorkerPool(workers, partial(build_runner, {**arguments, "options": silent}), program_of)
@@ -510,11 +540,14 @@ def build_grid(
     own = merge_settings(None, env_args, config, False, settings)
     if "seed" in own:
         raise UsageError("a sweep has several seeds: give --seeds")
+    check_tables(values)
+    refuse_varied(values.get("grid"), values.get("settings"))
     values["settings"] = merge(values.get("settings", {}), own)
     if names:
         values["environments"] = names
     if axes:
         values["grid"] = {**values.get("grid", {}), **{name: list(found) for name, found in axes.items()}}
+    refuse_varied(values.get("grid"), merge_settings(None, env_args, None, False, settings))
     if seeds is not None:
         values["seeds"] = seeds
     if preset is not None:

@@ -13,6 +13,7 @@ from deeptaxi.api.run import Run
 from deeptaxi.api.run_jobs import JobRunner
 from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume
 from deeptaxi.api.settings import Config, TrainOptions, TrainSettings, merge_settings
+from deeptaxi.api.status import status
 from deeptaxi.api.sweep import (
     Progress,
     SweepResult,
@@ -23,6 +24,7 @@ from deeptaxi.api.sweep import (
     run_jobs,
 )
 from deeptaxi.api.train_run import plan, reserve_run_folder, resume_plan, run_training
+from deeptaxi.backend import keras_backend
 from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.experiments.grid import Grid, check_seeds
 from deeptaxi.experiments.results import is_sweep, read_sweep
@@ -120,7 +122,9 @@ def train(
     if seeds is not None or (resume is not None and is_sweep(Path(resume))):
         refuse_with_seeds(seed=own.get("seed"), stop_after=stop_after, force=force)
         if resume is not None:
-            refuse_with_resume(env=given_env, seeds=seeds, preset=preset, config=config, out=out, **own)
+            named_env = given_env if table is None else None  # an object is in no file, and given again
+            others = {name: found for name, found in own.items() if name != "network" or value is None}
+            refuse_with_resume(env=named_env, seeds=seeds, preset=preset, config=config, out=out, **others)
         values = {} if resume is not None else merge_settings(name, env_args, config, q_table, own)
         runner = JobRunner(None, LOGS, run_options, trust_env or env is not None, table, given, (watching,))
         return train_seeds(values, seeds, preset, runner, out, logs or LOGS, resume, watching)
@@ -177,12 +181,16 @@ def train_seeds(
         grid = Grid(check_seeds(seeds if seeds is not None else 0), settings=values, preset=preset)
         runner.plan(next(grid.jobs()))  # what is wrong with the settings is no fault of a seed
     began, runs = time.monotonic(), {}
+    with status("starting Keras …"):
+        keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
 
     def keep(line: Mapping[str, Any], progress: Progress) -> None:
+        if watching is not None and watching.error is not None:
+            if runner.run is None:
+                raise watching.error
+            raise_callback_error(runner.run, watching.error)
         if runner.folder is None and runner.run is not None:
             runs[line["job"]] = runner.run
-        if watching is not None and watching.error is not None:
-            raise watching.error
         watch(line, progress)
 
     stop = runner.options.stop
@@ -192,8 +200,9 @@ def train_seeds(
     folder = (
         Path(resume) if resume is not None else free_folder(default_sweep_name(grid)) if out is True else Path(str(out))
     )
-    with open_sweep_folder(folder, grid, resume is not None) as writing:
-        runner.folder, runner.logs = folder, Path(logs) / folder.resolve().name
+    runner.logs = Path(logs) / folder.resolve().name
+    with open_sweep_folder(folder, runner.logs, grid, resume is not None) as writing:
+        runner.folder = folder
         lines, left = run_jobs(grid, InProcess(runner), writing, before, stop, keep)
     return SweepResult(folder, grid, tuple(lines), {}, left, time.monotonic() - began)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from deeptaxi.api.run_options import EVERY
 from deeptaxi.cli import options, signals
 from deeptaxi.errors import UsageError
+from deeptaxi.schema import value_at
 
 if TYPE_CHECKING:
     from deeptaxi.api.sweep import SweepResult
+
+ID, BUILDER = ("environment", "id"), ("network", "builder")  # settings that may name code
 
 
 @click.command("sweep", cls=options.SectionedCommand)
@@ -90,7 +95,7 @@ def command(
     Each job is an ordinary run, with the weights that `deeptaxi train` gives it. A job that fails does not stop the
     others, and a sweep that was interrupted goes on with --resume.
     """
-    from deeptaxi.api.settings import merge_settings
+    from deeptaxi.api.settings import merge_settings, paths
     from deeptaxi.experiments.grid import parse_axis, parse_seeds
 
     typed = options.given_settings(given)
@@ -103,12 +108,21 @@ def command(
         raise UsageError("--grid names a setting twice: give all its values at once, such as learning_rate=0.001,0.003")
     named = None if seeds is None else parse_seeds(seeds)
     settings = merge_settings(None, env_args, config_file, q_table, typed)
+    # What is typed is passed once more, by name: it must not be varied as well, and who types a module trusts it.
+    by_name = {name: value for name, path in paths().items() if (value := value_at(typed, path)) is not None}
+    if q_table:
+        by_name |= {"hidden": [], "dueling": False}
+    from deeptaxi.api.status import shown_by
     from deeptaxi.api.sweep import sweep
     from deeptaxi.display.console import err
     from deeptaxi.display.sweep_table import SweepProgress
     from deeptaxi.storage.logs import LOGS
 
-    with signals.stopping_gently() as received, SweepProgress(err(quiet)) as progress:
+    with (
+        signals.stopping_gently() as received,
+        SweepProgress(err(quiet)) as progress,
+        shown_by(progress.status),
+    ):
         result = sweep(
             spec,
             env=environments,
@@ -116,6 +130,8 @@ def command(
             seeds=named,
             preset=preset,
             config=settings,
+            env_args=env_args,
+            network_args=typed.get("network", {}).get("kwargs"),
             out=out,
             logs=logs or LOGS,
             resume=resume,
@@ -129,21 +145,33 @@ def command(
             stop=lambda: bool(received()),
             watch=progress,
             warn=progress.warn,
+            **cast("Any", by_name),
         )
     remote = (
         f" --scheduler {scheduler}" if scheduler else f" --cluster {cluster} --workers {workers}" if cluster else ""
     )
-    return report(result, as_json, received(), "sweep", remote)
+    return report(result, as_json, received(), command_that_resumes("sweep", result, logs) + remote)
 
 
-def report(
-    result: SweepResult, as_json: bool, signal_number: int, command_name: str = "sweep", remote: str = ""
-) -> int:
+def command_that_resumes(name: str, result: SweepResult, logs: Path | None, track: Sequence[str] = ()) -> str:
+    """Return the command that goes on with a sweep, or with the seeds of `train`, as it was begun."""
+    from deeptaxi.experiments.grid import find_setting
+
+    grid = result.grid
+    builders = [value for key, values in grid.axes.items() if find_setting(key)[0] == BUILDER for value in values]
+    named = [*grid.environments, *builders, value_at(grid.settings, ID), value_at(grid.settings, BUILDER)]
+    trust = " --trust-env" if any(":" in name for name in named if name) else ""
+    where = "" if logs is None else f" --logs {shlex.quote(str(logs))}"
+    trackers = "".join(f" --track {tracker}" for tracker in track)
+    return f"deeptaxi {name} --resume {shlex.quote(str(result.folder))}{trust}{where}{trackers}"
+
+
+def report(result: SweepResult, as_json: bool, signal_number: int, resuming: str) -> int:
     """Print the result; return the exit code. The runs are saved, so a closed output pipe is no failure."""
     from deeptaxi.display import console
 
     if result.interrupted and result.folder is not None:
-        console.err().print(f"Go on with: deeptaxi {command_name} --resume {result.folder}{remote}", soft_wrap=True)
+        console.err().print(f"Go on with: {resuming}", soft_wrap=True)
     try:
         if as_json:
             options.print_json(result.to_dict())

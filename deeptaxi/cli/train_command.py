@@ -140,7 +140,7 @@ def train_seeds(
 ) -> int:
     """Train an agent for each seed; `named` are options that `--resume` refuses, `given` all others."""
     from deeptaxi.api.settings import merge_settings
-    from deeptaxi.cli.sweep_command import report
+    from deeptaxi.cli.sweep_command import command_that_resumes, report
     from deeptaxi.experiments.grid import parse_seeds
 
     run_options = {name: given.pop(name) for name in RUN_OPTIONS}
@@ -163,12 +163,17 @@ def train_seeds(
     from deeptaxi.display.sweep_table import SweepProgress
     from deeptaxi.storage.logs import LOGS
 
-    with signals.stopping_gently() as received, SweepProgress(err(quiet)) as progress:
+    with (
+        signals.stopping_gently() as received,
+        SweepProgress(err(quiet)) as progress,
+        shown_by(progress.status),
+    ):
         run_settings = RunOptions(**run_options, stop=lambda: bool(received()))
         network = GivenNetwork.of(typed, None, trust_env)
         runner = JobRunner(None, LOGS, run_settings, trust_env or env is not None, None, network)
         result = train_each(values, parsed, preset, runner, out or True, logs or LOGS, resume, watch=progress)
-    return report(result, as_json, received(), "train")
+    resuming = command_that_resumes("train", result, logs, run_options["track"])
+    return report(result, as_json, received(), resuming)
 
 
 def train(planned: Plan, run_options: RunOptions, quiet: bool) -> tuple[Run, int]:

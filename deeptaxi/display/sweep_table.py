@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
 from deeptaxi.display.console import columns, number
 
-DRAW_SECONDS = 0.25
 LINE_SECONDS = 10.0  # between two lines where nothing can be redrawn
 MOST_ROWS = 100  # of the table of seeds
 
@@ -40,7 +41,8 @@ class SweepProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._spinner = Spinner("dots")
+        self._live = Live(self._spinner, console=console, transient=True) if console.is_terminal else None
         self._drawn = 0.0
 
     def __enter__(self) -> Self:
@@ -56,6 +58,19 @@ class SweepProgress:
         if self._live is not None:
             self._live.stop()
 
+    @contextmanager
+    def status(self, text: str) -> Iterator[SweepProgress]:
+        """Show what is done until a job has ended; see `api.status`."""
+        self.update(text)
+        yield self
+
+    def update(self, line: str) -> None:
+        """Show a line in place of the last one, or below it where nothing can be redrawn."""
+        if self._live is None:
+            self._console.print(line, soft_wrap=True)
+        else:
+            self._spinner.update(text=Text(line))
+
     def __call__(self, result: Mapping[str, Any], counts: Counts) -> None:
         """Show a job that has ended; say at once why one failed."""
         if result["status"] != "done":
@@ -63,15 +78,12 @@ class SweepProgress:
         self.draw(progress_line(counts), counts.done + counts.failed == counts.jobs)
 
     def draw(self, line: str, last: bool) -> None:
-        """Show a line if it is time for one, and the last in any case."""
+        """Show a line; where nothing can be redrawn, if it is time for one, and the last in any case."""
         now = time.monotonic()
-        if not last and now - self._drawn < (LINE_SECONDS if self._live is None else DRAW_SECONDS):
+        if self._live is None and not last and now - self._drawn < LINE_SECONDS:
             return
         self._drawn = now
-        if self._live is None:
-            self._console.print(line, soft_wrap=True)
-        else:
-            self._live.update(Text(line), refresh=True)
+        self.update(line)
 
     def warn(self, text: str) -> None:
         """Show a line that the user should know."""
@@ -80,7 +92,7 @@ class SweepProgress:
 
 def progress_line(counts: Counts) -> str:
     """Return how far a sweep is, in one line."""
-    parts = [f"{counts.done + counts.failed:,} of {counts.jobs:,} trained", f"{counts.optimal:,} optimal"]
+    parts = [f"{counts.done:,} of {counts.jobs:,} trained", f"{counts.optimal:,} optimal"]
     if counts.failed:
         parts.append(f"{counts.failed:,} failed")
     left = counts.seconds_left
@@ -99,7 +111,9 @@ def duration(seconds: float) -> str:
 def sweep_table(document: Mapping[str, Any]) -> RenderableType:
     """Return the final table: a row for each point, or for each seed if there is one point."""
     points = document["points"]
-    body = points_table(points) if len(points) != 1 else seeds_table(document["runs"])
+    if not points:  # it was interrupted before the first job had ended
+        return Text(summary_line(document))
+    body = points_table(points) if len(points) > 1 else seeds_table(document["runs"])
     return Group(body, Text(summary_line(document)))
 
 

@@ -19,8 +19,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from deeptaxi import arguments
 from deeptaxi.config import TrainConfig, known_keys, merge, with_literals, without_literals
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io.safe_load import is_a, read_toml
-from deeptaxi.schema import coerce, leaf_settings, nest, show, to_lists
+from deeptaxi.schema import coerce, leaf_settings, nest, show, to_lists, value_at
 
 LARGEST_SEED = 2**63 - 1
 MOST_JOBS = 1_000_000
@@ -46,6 +47,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         UsageError: it is no such text, or names a seed twice.
     """
     seeds: list[int] = []
+    earlier: set[int] = set()
     for part in text.replace(" ", "").split(","):
         found = re.fullmatch(r"(\d{1,19})(?:-(\d{1,19}))?", part)
         if found is None:
@@ -55,10 +57,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise UsageError(f"seeds '{part}': a range goes up: write {last}-{first}")
         if last > LARGEST_SEED or last - first >= MOST_JOBS:
             raise UsageError(f"seeds '{part}': expected at most {MOST_JOBS:,} seeds, up to {LARGEST_SEED}")
-        seeds.extend(range(first, last + 1))
-    if len(set(seeds)) < len(seeds):
-        twice = next(seed for seed in seeds if seeds.count(seed) > 1)
-        raise UsageError(f"seeds '{text}': {twice} is named twice")
+        named = range(first, last + 1)
+        twice = next((seed for seed in named if seed in earlier), None)
+        if twice is not None:
+            raise UsageError(f"seeds '{arguments.shorten(text)}': {twice} is named twice")
+        if len(seeds) + len(named) > MOST_JOBS:
+            raise UsageError(f"seeds '{arguments.shorten(text)}': expected at most {MOST_JOBS:,} seeds")
+        earlier.update(named)
+        seeds.extend(named)
     return tuple(seeds)
 
 
@@ -70,6 +76,8 @@ def check_seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
     """
     if isinstance(seeds, str):
         return parse_seeds(seeds)
+    if not isinstance(seeds, int | Iterable):
+        raise UsageError(f"seeds: {seeds!r} is no whole number from 0 to {LARGEST_SEED}")
     given: list[Any] = [seeds] if isinstance(seeds, int) else list(seeds)
     plain = [seed.item() if type(seed).__module__ == "numpy" else seed for seed in given]
     for seed in plain:
@@ -93,7 +101,8 @@ def format_seeds(seeds: Sequence[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
-def settings_by_name() -> dict[str, tuple[tuple[str, ...], Any]]:
+@cache
+def settings_by_name() -> Mapping[str, tuple[tuple[str, ...], Any]]:
     """Return the path and type of each setting, by its dotted path and by the name of its option."""
     found: dict[str, tuple[tuple[str, ...], Any]] = {}
     for path, item, hint in leaf_settings(TrainConfig):
@@ -119,6 +128,8 @@ def find_setting(name: str) -> tuple[tuple[str, ...], Any]:
         raise UsageError(
             f"--grid {name}: several {'seeds' if plain == 'seed' else 'environments'} are given by {option}"
         )
+    if plain in ("environment.kwargs", "network.kwargs"):
+        raise UsageError(f"--grid {name}: expected a single argument, such as environment.kwargs.is_slippery")
     if plain in known:
         return known[plain]
     path = tuple(plain.split("."))
@@ -264,6 +275,24 @@ def check_axis(name: str, values: Sequence[Any]) -> tuple[str, ...]:
     return path
 
 
+def refuse_varied(axes: Any, settings: Any) -> None:
+    """Refuse a setting that is varied and has one value as well: one of the two would be ignored.
+
+    Args:
+        axes: the table of a grid, as in a file.
+        settings: nested settings that are given beside it.
+
+    Raises:
+        UsageError: there is such a setting, or a name of a grid is unknown.
+    """
+    for name, _ in flatten(axes) if isinstance(axes, Mapping) else ():
+        found = value_at(settings, find_setting(name)[0])
+        if found is not None:
+            raise UsageError(
+                f"--grid {name}: it has one value as well, {format_value(found)}: leave out one of the two"
+            )
+
+
 def with_setting(settings: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Return nested settings with one more; an argument of the environment joins the others."""
     if path[:2] == ENVIRONMENT_ARGUMENT:
@@ -307,6 +336,18 @@ def read_grid(path: Path) -> dict[str, Any]:
     return {**values, "settings": with_literals(settings) if isinstance(settings, Mapping) else settings}
 
 
+def check_tables(values: Mapping[str, Any]) -> None:
+    """Check that a mapping in the form of the file has tables where it should.
+
+    Raises:
+        UsageError: it has something else.
+    """
+    if not isinstance(values.get("grid", {}), Mapping):
+        raise UsageError("'grid': expected a table of lists, such as learning_rate = [0.001, 0.003]")
+    if not isinstance(values.get("settings", {}), Mapping):
+        raise UsageError("'settings': expected a table")
+
+
 def grid_of(values: Mapping[str, Any]) -> Grid:
     """Return the grid of a mapping in the form of the file.
 
@@ -316,14 +357,13 @@ def grid_of(values: Mapping[str, Any]) -> Grid:
     for key in values:
         if key not in KEYS:
             raise UsageError(f"unknown key '{key}'{nearest(key, KEYS)}")
+    check_tables(values)
     environments, axes, settings = values.get("environments", []), values.get("grid", {}), values.get("settings", {})
     if not isinstance(environments, list) or not all(isinstance(name, str) for name in environments):
         raise UsageError("'environments': expected a list of names")
-    flat: dict[str, Any] = dict(flatten(axes)) if isinstance(axes, Mapping) else {"": None}
+    flat = dict(flatten(axes))
     if not all(isinstance(one, list) for one in flat.values()):
         raise UsageError("'grid': expected a table of lists, such as learning_rate = [0.001, 0.003]")
-    if not isinstance(settings, Mapping):
-        raise UsageError("'settings': expected a table")
     known_keys(settings)
     if "seed" in settings:
         raise UsageError("'settings.seed': a sweep has 'seeds'")
@@ -349,4 +389,13 @@ def dump_grid(grid: Grid) -> str:
     values: dict[str, Any] = {"environments": list(grid.environments), "seeds": format_seeds(grid.seeds)}
     if grid.preset is not None:
         values["preset"] = grid.preset
-    return tomli_w.dumps({**values, "grid": axes, "settings": without_literals(grid.settings)})
+    return tomli_w.dumps({**values, "grid": axes, "settings": without_nothing(without_literals(grid.settings))})
+
+
+def without_nothing(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested settings without those that are None, which TOML cannot hold."""
+    return {
+        key: without_nothing(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if value is not None
+    }

@@ -23,8 +23,14 @@ from deeptaxi.io.atomic import cannot_write, write_text
 from deeptaxi.metrics import to_json
 
 GRID_FILE, RESULTS_FILE = "sweep.toml", "results.jsonl"
-LINE = {"job": str, "point": str, "seed": int, "status": str}  # what every line has, and more
 DONE, FAILED = "done", "failed"
+# What every line has, and more; the file may be anyone's, or damaged.
+LINE = {"job": str, "point": str, "seed": safe_load.Seed, "status": str, "reason?": str}
+DONE_LINE = LINE | {
+    "varied": dict, "environment": safe_load.Line, "weights_digest": safe_load.Line, "updates": int,
+    "best_update?": int, "train_seconds": float, "episodes?": {"mean_return": float},
+    "exact?": {"optimal?": bool, "return": float, "normalized_score?": float},
+}  # fmt: skip
 
 
 class SweepFolder:
@@ -71,6 +77,12 @@ class SweepFolder:
             self._file.close()
             self._file = None
 
+    def discard(self) -> None:
+        """Remove the files of a sweep that has left nothing."""
+        self.close()
+        for name in (RESULTS_FILE, GRID_FILE):
+            (self.path / name).unlink(missing_ok=True)
+
 
 def ends_with_newline(path: Path) -> bool:
     """Return whether a file is empty or its last line is complete."""
@@ -116,7 +128,9 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
                     result = json.loads(line)
                 except (ValueError, RecursionError):
                     continue  # cut off
-                if safe_load.fault_of(result, LINE) is None:
+                if safe_load.fault_of(result, LINE) is None and (
+                    result["status"] != DONE or safe_load.fault_of(result, DONE_LINE) is None
+                ):
                     found[result["job"]] = result
     except FileNotFoundError:
         return {}

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import IO, Any, Protocol, cast
 
-from deeptaxi.errors import DeepTaxiError
+from deeptaxi.errors import DeepTaxiError, one_line
 from deeptaxi.experiments.grid import Job
 from deeptaxi.experiments.results import FAILED
 
@@ -78,6 +78,13 @@ class Worker:
     programs: set[Hashable] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class Unable:
+    """What a worker answers that cannot run any job, and why."""
+
+    reason: str
+
+
 class WorkerPool:
     """Runs jobs in processes of this machine.
 
@@ -96,7 +103,11 @@ class WorkerPool:
         self._deaths: Counter[str] = Counter()
 
     def run(self, jobs: Iterable[Job], stop: Callable[[], bool]) -> Iterator[Result]:
-        """See `Executor.run`."""
+        """See `Executor.run`.
+
+        Raises:
+            DeepTaxiError: a worker cannot be started, or cannot run any job.
+        """
         for job in jobs:
             self._waiting.setdefault(self._program_of(job), []).append(job)
         left = sum(map(len, self._waiting.values()))
@@ -131,12 +142,14 @@ class WorkerPool:
         for connection in wait(list(by_connection), POLL) if by_connection else ():
             worker = by_connection[connection]  # type: ignore[index]
             try:
-                result: Result = worker.connection.recv()
+                result: Result | Unable = worker.connection.recv()
             except (EOFError, OSError):
                 failure = self._bury(worker)
                 if failure is not None:
                     yield failure
                 continue
+            if isinstance(result, Unable):
+                raise DeepTaxiError(result.reason)
             worker.job = None
             self._assign(worker)
             yield result
@@ -150,7 +163,8 @@ class WorkerPool:
         if self._deaths[job.name] < TRIES:
             self._waiting.setdefault(self._program_of(job), []).insert(0, job)
             return None
-        return failed(job, f"its worker process {describe_death(code)}, {TRIES} times; there may be too little memory")
+        cause = "; there may be too little memory" if code == -getattr(signal, "SIGKILL", 9) else ""
+        return failed(job, f"its worker process {describe_death(code)}, {TRIES} times{cause}")
 
     def _end(self) -> None:
         """End all workers."""
@@ -249,6 +263,11 @@ def work(address: Any, key: bytes) -> None:
         os._exit(0)  # the pool is gone: what runs here is of no use to anyone
 
     threading.Thread(target=listen, daemon=True).start()
-    run_job = build()
+    try:
+        run_job = build()
+    except Exception as error:  # which no other job or worker would be spared
+        text = str(error) if isinstance(error, DeepTaxiError) else f"{type(error).__name__}: {error}"
+        connection.send(Unable(one_line(text, 500)))
+        return
     while True:
         connection.send(run_job(jobs.get()))

@@ -82,12 +82,14 @@ def test_an_interrupted_sweep_goes_on_where_it_was(swept: SweepResult, tmp_path:
     )
     assert result.interrupted
     assert len(result) == 2
-    shutil.rmtree(folder / lines[1]["job"])  # what is done is not done again
+    shutil.rmtree(folder / lines[1]["job"])  # the user wants it again
     again = deeptaxi.sweep(resume=folder, workers=0, logs=tmp_path / "logs")
     assert not again.interrupted
     assert digests(again) == digests(swept)
-    assert not (folder / lines[1]["job"]).exists()
-    assert len((folder / "results.jsonl").read_text().splitlines()) == 4
+    names = [json.loads(line)["job"] for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert names[:2] == [line["job"] for line in lines]
+    assert sorted(names[2:]) == sorted({*digests(swept)} - {lines[0]["job"]})  # what is done is not done again
+    assert [run.weights_digest for run in again] == list(digests(swept).values())
 
 
 def test_a_job_that_was_stopped_in_the_middle_is_resumed_to_the_same_weights(
@@ -102,6 +104,13 @@ def test_a_job_that_was_stopped_in_the_middle_is_resumed_to_the_same_weights(
     again = deeptaxi.sweep(resume=tmp_path / "sweep", workers=0, logs=tmp_path / "logs")
     assert digests(again) == digests(swept)
     assert not list((tmp_path / "sweep").glob("*/*/checkpoints/*.npz"))
+
+
+def test_a_job_that_has_ended_keeps_no_checkpoint(tmp_path: Path) -> None:
+    options = {"workers": 0, "out": tmp_path / "sweep", "logs": tmp_path / "logs", "checkpoint_every": 1e-6}
+    result = deeptaxi.sweep(env="FrozenLake-v1", **SETTINGS, **options)
+    assert len(result) == 1
+    assert not list((tmp_path / "sweep").glob("**/*.npz"))
 
 
 def test_a_job_that_fails_is_told_and_does_not_stop_the_others(tmp_path: Path) -> None:
@@ -135,9 +144,21 @@ def test_a_taken_folder_is_refused(swept: SweepResult, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is taken: resume it with --resume"):
         deeptaxi.sweep(**GRID, out=swept.folder)
     (tmp_path / "note.txt").touch()
+    named = shutil.copytree(swept.folder, tmp_path / "two words" / "sweep") if swept.folder else tmp_path
+    with pytest.raises(UsageError, match=r"resume it with --resume '.*two words/sweep'"):
+        deeptaxi.sweep(**GRID, out=named)
+    shutil.rmtree(named.parent)
     with pytest.raises(UsageError, match="is taken: it is not empty"):
         deeptaxi.sweep(**GRID, out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_the_logs_of_another_sweep_are_refused_before_anything_is_trained(swept: SweepResult, tmp_path: Path) -> None:
+    assert swept.folder is not None
+    logs = swept.folder.parent / "logs"
+    with pytest.raises(UsageError, match=r"is the log of .*: choose another --out or --logs"):
+        deeptaxi.sweep(**GRID, **SETTINGS, workers=0, out=tmp_path / "sweep", logs=logs)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -148,6 +169,8 @@ def test_a_taken_folder_is_refused(swept: SweepResult, tmp_path: Path) -> None:
         ({"env": "FrozenLake-v1", "seed": 3}, "give --seeds"),
         ({"env": "FrozenLake-v1", "workers": -1}, "expected a number of 0 or more"),
         ({"env": "FrozenLake-v1", "learnin_rate": 3}, "did you mean 'learning_rate'"),
+        ({"env": "FrozenLake-v1", "network": "no_such_module:build"}, "no_such_module"),
+        ({"env": "FrozenLake-v1", "config": {"network": {"builder": "net:build"}}}, "pass --trust-env"),
         ({"env": "FrozenLake-v1", "network": lambda states, actions: None}, "has no name for a worker"),
     ],
 )

@@ -118,3 +118,31 @@ def test_what_is_no_callback_is_refused_in_a_line(callbacks: Any, message: str, 
     with pytest.raises(UsageError, match=f"^callbacks: {message}") as caught:
         deeptaxi.train(table, callbacks=callbacks, **LONG)
     assert "\n" not in str(caught.value)
+
+
+SEEDS = {name: value for name, value in LONG.items() if name != "seed"}
+
+
+def test_a_callback_may_end_the_training_of_each_seed(table: TransitionTable) -> None:
+    def stop(event: Event) -> None:
+        if event.kind == "evaluation" and event.update == 200:
+            raise deeptaxi.StopTraining
+
+    result = deeptaxi.train(table, seeds=range(2), callbacks=[stop], **SEEDS)
+    assert not result.interrupted
+    assert [run.finished.updates for run in result if run.finished] == [200, 200]
+
+
+def test_a_callback_that_fails_ends_all_seeds_and_that_seed_is_trained_again(
+    table: TransitionTable, tmp_path: Path
+) -> None:
+    place: dict[str, Any] = {"out": tmp_path / "seeds", "logs": tmp_path / "logs"}
+    with pytest.raises(CallbackError, match=r"update 200: .* is kept in .*seeds.seed-0$") as caught:
+        deeptaxi.train(table, seeds=range(2), callbacks=[FailAt("evaluation", 200)], **place, **SEEDS)
+    assert caught.value.run is not None
+    assert caught.value.run.finished.updates == 200
+    again = deeptaxi.train(table, resume=tmp_path / "seeds", logs=place["logs"])
+    assert [run.finished.updates for run in again if run.finished] == [400, 400]
+    with pytest.raises(CallbackError, match=r"update 0: .*by zero"):
+        deeptaxi.train(table, seeds=range(2), callbacks=[FailAt("started")], out=tmp_path / "typo", logs=place["logs"])
+    assert not (tmp_path / "typo").exists()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
+from deeptaxi.cli import signals
 from tests.cli.conftest import LAKE, QUICK, refused
 
 TypeIn = Callable[..., Result]
@@ -62,3 +67,73 @@ def test_what_cannot_be_swept_is_refused_in_one_line(type_in: TypeIn) -> None:
     refused(type_in("train", *LAKE, "--seeds", "0-1", "--stop-after", 1), 2, "leave out --stop-after")
     refused(type_in("train", "FrozenLake-v9", "--seeds", "0-1"), 2, "unknown environment")
     assert not list(Path().iterdir())
+
+
+NET = """
+import keras
+
+
+def build(states, actions, width=4):
+    layers = [keras.Input((), dtype="int32"), keras.layers.Embedding(states, width), keras.layers.Dense(actions)]
+    return keras.Sequential(layers)
+"""
+
+
+def test_a_network_that_is_typed_is_trusted_in_all_jobs(type_in: TypeIn) -> None:
+    Path("my_net.py").write_text(NET)
+    command = ["sweep", "--env", *LAKE, *QUICK, "--workers", 0, "--json"]
+    result = type_in(*command, "--network", "my_net.py:build", "--network-arg", "width=6")
+    assert result.exit_code == 0, result.output
+    result = type_in(*command, "--grid", "network.builder=my_net.py:build")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("--grid", "learning_rate=0.1,0.2", "--learning-rate", 0.3),
+        ("--grid", "hidden=8,16", "--q-table"),
+        ("--grid", "environment.kwargs.is_slippery=true,false"),
+    ],
+)
+def test_a_setting_that_is_varied_has_no_other_value(type_in: TypeIn, typed: tuple[object, ...]) -> None:
+    refused(type_in("sweep", "--env", *LAKE, *typed), 2, f"--grid {str(typed[1]).partition('=')[0]}: it has one value")
+    assert not Path("models").exists()
+
+
+@pytest.mark.parametrize("text", ["settings = 3", "grid = [1]"])
+def test_a_file_with_values_where_tables_should_be_is_refused(type_in: TypeIn, text: str) -> None:
+    Path("mine.toml").write_text(text + "\n")
+    refused(type_in("sweep", "mine.toml", "--env", *LAKE, "--grid", "updates=1"), 2, "expected a table")
+
+
+def test_a_file_that_varies_what_it_fixes_is_refused(type_in: TypeIn) -> None:
+    Path("mine.toml").write_text("[grid]\nlearning_rate = [0.1]\n[settings.optimizer]\nlearning_rate = 0.2\n")
+    refused(type_in("sweep", "mine.toml", "--env", *LAKE), 2, "--grid learning_rate: it has one value as well, 0.2")
+    Path("mine.toml").write_text("[grid]\nlearning_rate = [0.1]\n")
+    refused(type_in("sweep", "mine.toml", "--env", *LAKE, "--learning-rate", 0.2), 2, "it has one value as well")
+
+
+@pytest.mark.parametrize("command", ["sweep", "train"])
+def test_the_command_that_goes_on_works_when_it_is_typed(
+    type_in: TypeIn, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    Path("my_net.py").write_text(NET)
+    typed = [*QUICK, "--network", "my_net.py:build", "--out", "two words/s", "--logs", "my logs", "--seeds", "0-1"]
+    typed += ["--env", *LAKE, "--workers", 0] if command == "sweep" else LAKE
+
+    @contextmanager
+    def interrupted() -> Iterator[Callable[[], int]]:
+        yield lambda: signal.SIGINT
+
+    with monkeypatch.context() as patched:
+        patched.setattr(signals, "stopping_gently", interrupted)
+        result = type_in(command, *typed)
+    assert result.exit_code == 130, result.output
+    assert "2 left" in result.stdout
+    line = next(line for line in result.stderr.splitlines() if line.startswith("Go on with: deeptaxi "))
+    words = shlex.split(line.removeprefix("Go on with: deeptaxi "))
+    assert words == [command, "--resume", "two words/s", "--trust-env", "--logs", "my logs"]
+    result = type_in(*words)
+    assert result.exit_code == 0, result.output
+    assert Path("my logs/s/seed-1/metrics.jsonl").exists()

@@ -7,6 +7,8 @@ import signal
 import time
 from pathlib import Path
 
+from deeptaxi.errors import DeepTaxiError
+
 
 def echo(job):
     """Say who ran the job."""
@@ -32,3 +34,8 @@ def run(job):
 def build():
     """Return what runs a job."""
     return run
+
+
+def build_nothing():
+    """Fail, as every worker does where there is no backend."""
+    raise DeepTaxiError("there is no backend")

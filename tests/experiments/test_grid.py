@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,8 @@ def test_seeds_are_read_as_they_are_written(seeds):
         ("-1", "expected whole numbers"),
         ("1,2,1", "1 is named twice"),
         ("0-3,2", "2 is named twice"),
+        ("0-999999,999999", "999999 is named twice"),  # at once: not each of a million is counted
+        ("0-999999,1000000-1999999", "at most 1,000,000 seeds$"),
         ("0-99999999", "at most 1,000,000"),
         ("9" * 19, "up to"),
     ],
@@ -55,7 +59,7 @@ def test_other_seeds_are_refused(text, fault):
         parse_seeds(text)
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 1], [-1], [0.5], [True], [2**63], ["1"]])
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1], [0.5], [True], [2**63], ["1"], 1.5, date(1979, 5, 27), None])
 def test_seeds_of_python_are_whole_numbers_each_once(seeds):
     with pytest.raises(UsageError, match=r"^seeds"):
         check_seeds(seeds)
@@ -129,6 +133,7 @@ def test_long_names_are_shortened_and_stay_apart():
         ({"axes": {"learning_rate": (-1.0,)}}, "expected a value above 0"),
         ({"axes": {"learning_rate": ("fast",)}}, "expected a number"),
         ({"axes": {"hidden": ([8],), "network.hidden": ([9],)}}, "hidden is the same setting"),
+        ({"axes": {"environment.kwargs": ({"a": 1},)}}, "expected a single argument"),
         ({"environments": ("A", "A")}, "given twice"),
         ({"seeds": tuple(range(2_000)), "axes": {"updates": tuple(range(1, 1_000))}}, "at most 1,000,000"),
     ],
@@ -146,6 +151,12 @@ def test_a_grid_is_read_as_it_was_written(tmp_path):
     again = grid_of(read_grid(tmp_path / "sweep.toml"))
     assert list(again.jobs()) == list(grid.jobs())
     assert again.settings["environment"]["kwargs"] == {"desc": ("SF", "FG")}  # a tuple, which TOML has not
+
+
+def test_one_way_to_set_the_step_replaces_the_other_in_the_file(tmp_path):
+    settings = {**LAKE, "optimizer": {"learning_rate": 0.1, "tabular_step": None}}
+    (tmp_path / "sweep.toml").write_text(dump_grid(Grid((0,), settings=settings)))
+    assert grid_of(read_grid(tmp_path / "sweep.toml")).settings["optimizer"] == {"learning_rate": 0.1}
 
 
 def test_dotted_names_need_no_quotes(tmp_path):

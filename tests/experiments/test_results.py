@@ -14,7 +14,8 @@ GRID = Grid((0, 1), ("FrozenLake-v1",))
 
 
 def line(job, status="done", **more):
-    return {"job": job, "point": "", "seed": 0, "status": status, **more}
+    ended = {"environment": "FrozenLake-v1", "weights_digest": "ab", "updates": 3, "train_seconds": 0.5}
+    return {"job": job, "point": "", "seed": 0, "varied": {}, "status": status, **ended, **more}
 
 
 def written(path, *lines):
@@ -59,6 +60,24 @@ def test_lines_of_another_form_are_left_out(tmp_path):
         for other in ([1], {"job": 3}, {"job": "a"}):
             file.write(json.dumps(other) + "\n")
     assert list(read_results(tmp_path)) == ["seed-0"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"updates": "many"},
+        {"train_seconds": None},
+        {"weights_digest": "\x1b[2J"},
+        {"varied": []},
+        {"exact": {"optimal": True}},
+        {"exact": [1]},
+        {"episodes": {}},
+        {"best_update": "x"},
+    ],
+)
+def test_a_line_of_a_trained_job_that_lacks_what_it_should_have_counts_as_none(tmp_path, damage):
+    written(tmp_path, line("seed-0"), line("seed-1", **damage), line("seed-2", "failed", **damage))
+    assert list(read_results(tmp_path)) == ["seed-0", "seed-2"]
 
 
 def test_a_folder_without_a_grid_is_no_sweep(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.experiments.grid import Grid
 from deeptaxi.experiments.worker_pool import InProcess, WorkerPool
-from tests.experiments.pool_jobs import build, echo
+from tests.experiments.pool_jobs import build, build_nothing, echo
 
 LAKE = {"environment": {"id": "FrozenLake-v1"}}
 
@@ -90,6 +90,11 @@ def test_a_worker_that_does_not_begin_is_said(monkeypatch):
     monkeypatch.setattr("deeptaxi.experiments.worker_pool.BEGIN", "import sys; sys.exit(5)")
     with pytest.raises(DeepTaxiError, match=r"ended before it began \(exit code 5\)"):
         list(WorkerPool(1, build, lambda _job: 0).run(jobs_of(), never))
+
+
+def test_what_no_worker_can_do_is_said_once():
+    with pytest.raises(DeepTaxiError, match=r"^there is no backend$"):
+        list(WorkerPool(1, build_nothing, lambda _job: 0).run(jobs_of(seeds=(0, 1)), never))
 
 
 def test_a_signal_reaches_the_pool_alone():
