@@ -21,7 +21,12 @@ from deeptaxi.errors import DeepTaxiError, UsageError, one_line
 from deeptaxi.experiments.dask_cluster import silence
 from deeptaxi.io.safe_load import read_toml
 
-SLURM = {"cores": 1, "processes": 1, "memory": "2GB"}  # of each job
+SLURM = {  # of each job; and the usual port of a dashboard may be that of another cluster
+    "cores": 1,
+    "processes": 1,
+    "memory": "2GB",
+    "scheduler_options": {"dashboard_address": ":0"},
+}
 POD = {"name": "deeptaxi", "worker_command": ["dask", "worker", "--nthreads", "1"]}
 
 
