@@ -1,10 +1,13 @@
-"""The page: one HTML file with its styles and figures inside, which makes no network requests.
+"""The page: one HTML file with its styles, figures and player inside, which makes no network requests.
 
+Its content security policy allows one script, the player's, by its digest, and no request.
 Names of runs, environments, states and findings come from untrusted files: all of them are escaped.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from deeptaxi.report.content import Content, GroupContent, ReportedRun
 from deeptaxi.report.curves import coverage_chart, error_by_state, learning_curves, q_scatter, visits_by_state
 from deeptaxi.report.group_charts import group_charts
 from deeptaxi.report.maps import MOST_CELLS, policy_map
+from deeptaxi.report.play_data import play_data, to_island
 from deeptaxi.storage.model_card import describe_interval
 
 LIMIT = 400_000  # bytes
@@ -35,11 +39,13 @@ LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
 MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
 MOST_GROUPS = 60
 GROUPS = "groups"  # a section that only a comparison has
+PLAY = "play"  # the player, which is dropped like a chart if the page is too large
 TITLES = {
     GROUPS: "Comparison",
     "verdict": "Verdict",
     "curves": "How it learned",
     "policy": "What it does",
+    PLAY: "Play it",
     "q": "Q against Q*",
     "visits": "What it tried",
     "findings": "Findings",
@@ -69,15 +75,45 @@ def page(content: Content, limit: int = LIMIT) -> Page:
         charts = charts_of(content)
         pictures = {chart.name: chart.inline() for found in charts.values() for chart in found}
     facts = words(content)
-    template = templates().get_template("page.html.jinja")
+    data = play_data(content)
+    if data is not None:
+        pictures[PLAY] = to_island(data)
+    environment = templates()
+    template = environment.get_template("page.html.jinja")
+    script = source(environment, "player.js")
     dropped: set[str] = set()
     while True:
-        html = template.render(**facts, **place_charts(charts, pictures, dropped))
+        player = place_player(content, pictures, dropped, script)
+        html = template.render(**facts, **place_charts(charts, pictures, dropped), player=player)
         left = pictures.keys() - dropped
         if len(html.encode()) < limit or not left:
             break
         dropped.add(max(left, key=lambda name: len(pictures[name])))
-    return Page(html, [chart for found in charts.values() for chart in found], sections(content, charts))
+    shown = sections(content, charts, PLAY in pictures.keys() - dropped)
+    return Page(html, [chart for found in charts.values() for chart in found], shown)
+
+
+def source(environment: jinja2.Environment, name: str) -> str:
+    """Return a file of the templates as it is."""
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def place_player(
+    content: Content, pictures: Mapping[str, str], dropped: set[str], script: str
+) -> dict[str, Any] | None:
+    """Return the player for the template: its data and its script, or why there is none."""
+    if PLAY in dropped:
+        return {"data": None, "why": "the player is left out to keep this page small: `deeptaxi watch` plays episodes"}
+    if PLAY not in pictures:
+        return {"data": None, "why": content.unplayable} if content.unplayable else None
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {
+        "data": Markup(pictures[PLAY]),  # noqa: S704  # JSON in which no text can end the element
+        "script": Markup(script),  # noqa: S704  # our own file
+        "digest": digest,
+        "why": content.unplayable,
+    }
 
 
 def templates() -> jinja2.Environment:
@@ -149,11 +185,13 @@ def place_charts(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str],
     return {"charts": shown, "dropped": left_out}
 
 
-def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
+def sections(content: Content, charts: Mapping[str, list[Chart]], played: bool) -> list[str]:
     """Return the nonempty sections."""
     empty = {section for section, found in charts.items() if not found}
     if content.subject.comparison is not None:
         empty -= {"policy"}
+    if not played:
+        empty |= {PLAY}
     if content.subject.diagnosis is None:
         empty |= {"findings"}
     if not content.subject.settings:
