@@ -39,7 +39,7 @@ LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
 MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
 MOST_GROUPS = 60
 GROUPS = "groups"  # a section that only a comparison has
-PLAY = "play"  # the player, which is dropped like a chart if the page is too large
+PLAY = "play"
 TITLES = {
     GROUPS: "Comparison",
     "verdict": "Verdict",
@@ -70,26 +70,28 @@ class Page:
 
 
 def page(content: Content, limit: int = LIMIT) -> Page:
-    """Render the page; while it has `limit` bytes or more, drop the largest chart."""
+    """Render the page; while it has `limit` bytes or more, drop the player, then the largest chart."""
     with chart.apply_style():
         charts = charts_of(content)
         pictures = {chart.name: chart.inline() for found in charts.values() for chart in found}
     facts = words(content)
     data = play_data(content)
-    if data is not None:
-        pictures[PLAY] = to_island(data)
+    island = None if data is None else to_island(data)
     environment = templates()
     template = environment.get_template("page.html.jinja")
-    script = source(environment, "player.js")
+    script = without_comments(source(environment, "player.js"))
     dropped: set[str] = set()
     while True:
-        player = place_player(content, pictures, dropped, script)
+        player = place_player(content, island, script)
         html = template.render(**facts, **place_charts(charts, pictures, dropped), player=player)
         left = pictures.keys() - dropped
-        if len(html.encode()) < limit or not left:
+        if len(html.encode()) < limit or not (left or island):
             break
+        if island:
+            island = ""
+            continue
         dropped.add(max(left, key=lambda name: len(pictures[name])))
-    shown = sections(content, charts, PLAY in pictures.keys() - dropped)
+    shown = sections(content, charts, bool(island))
     return Page(html, [chart for found in charts.values() for chart in found], shown)
 
 
@@ -99,19 +101,28 @@ def source(environment: jinja2.Environment, name: str) -> str:
     return environment.loader.get_source(environment, name)[0]
 
 
-def place_player(
-    content: Content, pictures: Mapping[str, str], dropped: set[str], script: str
-) -> dict[str, Any] | None:
-    """Return the player for the template: its data and its script, or why there is none."""
-    if PLAY in dropped:
-        return {"data": None, "why": "the player is left out to keep this page small: `deeptaxi watch` plays episodes"}
-    if PLAY not in pictures:
-        return {"data": None, "why": content.unplayable} if content.unplayable else None
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+def without_comments(script: str) -> str:
+    """Return a script without its comments' lines and its indentation, which a page need not carry."""
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
+def place_player(content: Content, island: str | None, script: str) -> dict[str, Any] | None:
+    """Return the player for the template: its data and its script, or why there is none.
+
+    Args:
+        content: the content of the page.
+        island: the data as JSON; empty if it was dropped, None if there is none.
+        script: the script.
+    """
+    if not island:
+        too_large = "the player is left out to keep this page small: `deeptaxi watch` plays episodes"
+        why = content.unplayable if island is None else too_large
+        return {"data": None, "why": why} if why else None
     return {
-        "data": Markup(pictures[PLAY]),  # noqa: S704  # JSON in which no text can end the element
+        "data": Markup(island),  # noqa: S704  # JSON in which no text can end the element
         "script": Markup(script),  # noqa: S704  # our own file
-        "digest": digest,
+        "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "why": content.unplayable,
     }
 

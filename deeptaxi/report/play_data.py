@@ -15,6 +15,7 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from deeptaxi.evaluation.recording import Recording
+from deeptaxi.learning.coverage import DIGITS
 from deeptaxi.mdp.describe import GridMap, Names
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.metrics import History
@@ -23,6 +24,7 @@ from deeptaxi.report.maps import MOST_CELLS, sign
 
 MOST_SNAPSHOT_DIGITS = 40_000  # of the policies of all snapshots together
 LONGEST_NAME = 80  # characters
+BASE = len(DIGITS)
 
 
 def play_data(content: Content) -> dict[str, Any] | None:
@@ -34,8 +36,6 @@ def play_data(content: Content) -> dict[str, Any] | None:
     table = playable.table
     drawn = grid if grid is not None and grid.cells <= MOST_CELLS else None
     starts = np.flatnonzero(table.start > 0)
-    star = comparison.q_star
-    same = star is not None and np.array_equal(star, playable.value)
     return {
         "states": table.states,
         "actions": [name[:LONGEST_NAME] for name in content.names.actions],
@@ -43,14 +43,13 @@ def play_data(content: Content) -> dict[str, Any] | None:
         "outcomes": pack_outcomes(table),
         "allowed": None if table.action_mask is None else digits(table.action_mask),
         "starts": {"states": starts.tolist(), "probability": distinct(table.start[starts])},
-        "policy": subject.policy.tolist(),
-        "best": playable.best.tolist(),
+        "policy": distinct(subject.policy),
+        "best": distinct(playable.best),
         "optimal": digits(comparison.optimal),
         "reachable": digits(comparison.reachable),
         "q": None if comparison.q is None else shortest(comparison.q),
-        "value": shortest(playable.value, 8),
-        "star": shortest(star, 8) if star is not None and not same else None,
-        "star_is_value": same,
+        "value": best_values(playable.value),
+        "training_value": None if comparison.q_star is None else best_values(comparison.q_star),
         "discount": playable.discount,
         "training_discount": playable.training_discount,
         "time_limit": playable.time_limit,
@@ -79,22 +78,31 @@ def pack_names(names: Names, states: int) -> dict[str, Any] | None:
 
 
 def pack_outcomes(table: TransitionTable) -> dict[str, Any]:
-    """Return the possible outcomes of all pairs one after the other, and how many each pair has."""
+    """Return the possible outcomes of all pairs one after the other, and how many each pair has.
+
+    Next states are relative to the state, as on a grid a few differences are all there is.
+    """
     possible = table.probability > 0
-    counts = possible.sum(axis=2).ravel()
+    moves = table.next_state - np.arange(table.states)[:, np.newaxis, np.newaxis]
     return {
-        "counts": int(counts[0]) if (counts == counts[0]).all() else counts.tolist(),
-        "next": table.next_state[possible].tolist(),
+        "counts": distinct(possible.sum(axis=2).ravel()),
+        "move": distinct(moves[possible]),
         "reward": distinct(table.reward[possible]),
         "probability": distinct(table.probability[possible]),
-        "terminated": np.flatnonzero(table.terminated[possible]).tolist(),
+        "terminated": distinct(table.terminated[possible].astype(np.int64)),
     }
 
 
-def distinct(values: Floats) -> dict[str, Any]:
-    """Return an array as its distinct values and the number of each entry's; of a single value, no numbers."""
+def distinct(values: NDArray[Any]) -> dict[str, Any]:
+    """Return an array as its distinct values and the number of each entry's: base-36 digits, if there are so few.
+
+    Of a single value, no numbers.
+    """
     known, numbers = np.unique(values, return_inverse=True)
-    return {"values": known.tolist(), "of": None if len(known) == 1 else numbers.tolist()}
+    if len(known) == 1:
+        return {"values": known.tolist(), "of": None}
+    of: list[int] = numbers.ravel().tolist()
+    return {"values": known.tolist(), "of": "".join(DIGITS[number] for number in of) if len(known) <= BASE else of}
 
 
 def digits(chosen: Bools) -> str:
@@ -102,14 +110,18 @@ def digits(chosen: Bools) -> str:
     return "".join(np.where(chosen.ravel(), "1", "0").tolist())
 
 
-def shortest(values: NDArray[Any], digits: int | None = None) -> list[float | None]:
-    """Return values `[S, A]` with the fewest digits that tell them apart, or with so many; None if not finite."""
+def shortest(values: NDArray[Any]) -> list[float | None]:
+    """Return values with the fewest digits that tell them from their neighbors in float32; None if not finite."""
     flat = values.ravel()
-    if digits is not None:
-        return [float(f"{value:.{digits}g}") if np.isfinite(value) else None for value in flat]
-    if flat.dtype == np.float32 or (flat.astype(np.float32) == flat).all():
+    if (flat.astype(np.float32) == flat).all():
         flat = flat.astype(np.float32)
     return [float(str(value)) if np.isfinite(value) else None for value in flat]
+
+
+def best_values(q_star: Floats) -> list[float | None]:
+    """Return the value of each state `[S]` from Q* `[S, A]`, to ten digits; the page backs Q* up from them."""
+    best = np.where(np.isnan(q_star), -np.inf, q_star).max(axis=1)
+    return [float(f"{value:.10g}") if np.isfinite(value) else None for value in best]
 
 
 def pack_recordings(seed: int, found: Mapping[str, Recording]) -> dict[str, Any]:

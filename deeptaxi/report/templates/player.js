@@ -14,17 +14,24 @@
 
   // ---- the problem -------------------------------------------------------------------------------------------------
 
-  const entries = (packed) => (packed.of === null ? () => packed.values[0] : (index) => packed.values[packed.of[index]]);
+  // Arrays are stored as their distinct values, and which of them each entry is: as base-36 digits, if there are few.
+  const unpack = (packed, count) =>
+    Array.from({ length: count }, (_, index) => {
+      if (packed.of === null) return packed.values[0];
+      return packed.values[typeof packed.of === "string" ? parseInt(packed.of[index], 36) : packed.of[index]];
+    });
+  const counts = unpack(data.outcomes.counts, S * A);
   const first = new Int32Array(S * A + 1); // where the outcomes of each pair begin
+  counts.forEach((count, pair) => (first[pair + 1] = first[pair] + count));
+  const rewards = Float64Array.from(unpack(data.outcomes.reward, first[S * A]));
+  const probabilities = Float64Array.from(unpack(data.outcomes.probability, first[S * A]));
+  const terminal = Uint8Array.from(unpack(data.outcomes.terminated, first[S * A]));
+  const nextState = Int32Array.from(unpack(data.outcomes.move, first[S * A]));
   for (let pair = 0; pair < S * A; pair++) {
-    const count = typeof data.outcomes.counts === "number" ? data.outcomes.counts : data.outcomes.counts[pair];
-    first[pair + 1] = first[pair] + count;
+    for (let k = first[pair]; k < first[pair + 1]; k++) nextState[k] += Math.floor(pair / A);
   }
-  const nextState = data.outcomes.next;
-  const reward = entries(data.outcomes.reward);
-  const probability = entries(data.outcomes.probability);
-  const terminal = new Uint8Array(first[S * A]);
-  for (const index of data.outcomes.terminated) terminal[index] = 1;
+  const reward = (k) => rewards[k];
+  const probability = (k) => probabilities[k];
   const isAllowed = (state, action) => data.allowed === null || data.allowed[state * A + action] === "1";
   const isOptimal = (state, action) => data.optimal[state * A + action] === "1";
   const isReachable = (state) => data.reachable[state] === "1";
@@ -315,13 +322,27 @@
 
   // ---- the two agents ----------------------------------------------------------------------------------------------
 
+  // Q* `[S, A]` from the values of the states, by one backup; null for actions that are not allowed.
+  function backUp(values, discount) {
+    const found = new Array(S * A).fill(null);
+    for (let pair = 0; pair < S * A; pair++) {
+      if (!isAllowed(Math.floor(pair / A), pair % A) || (data.q !== null && data.q[pair] === null)) continue;
+      let sum = 0;
+      for (let k = first[pair]; k < first[pair + 1]; k++) {
+        sum += probability(k) * (reward(k) + (terminal[k] ? 0 : discount * values[nextState[k]]));
+      }
+      found[pair] = sum;
+    }
+    return found;
+  }
   const q = data.q;
-  const star = data.star_is_value ? data.value : data.star;
+  const qStar = backUp(data.value, data.discount);
+  const star = data.training_value === null || q === null ? null : backUp(data.training_value, data.training_discount);
   const span = [0, 0]; // of all bars: one scale for all states and both agents
   for (let state = 0; state < S; state++) {
     if (!isReachable(state)) continue;
     for (let index = state * A; index < (state + 1) * A; index++) {
-      for (const values of [q, data.value]) {
+      for (const values of [q, qStar]) {
         const value = values === null ? null : values[index];
         if (value !== null) {
           span[0] = Math.min(span[0], value);
@@ -356,8 +377,7 @@
       this.actions = element("ul", { class: "play-actions" });
       this.scale = element("div", { class: "play-scale", "aria-hidden": "true" });
       if (values !== null) {
-        const ends = span[0] < 0 && span[1] > 0 ? [span[0], span[1]] : span;
-        this.scale.append(element("span", {}, element("b", {}, number(ends[0], 2)), element("b", {}, number(ends[1], 2))));
+        this.scale.append(element("span", {}, ...span.map((end) => element("b", {}, number(end, 2)))));
       }
       this.outcomesTitle = element("h4");
       this.outcomes = element("ul", { class: "play-outcomes" });
@@ -404,7 +424,9 @@
         const size = [map.columns * CELL + left + right, map.rows * CELL + top + bottom];
         this.svg = drawing("svg", { class: "play-map", viewBox: `${-left} ${-top} ${size.join(" ")}`, role: "img" });
         this.trail = drawing("polyline", { class: "trail" });
-        this.here = drawing("circle", { class: "here", r: 27 });
+        this.here = drawing("g", { class: "here" });
+        this.sign = drawing("path", { class: "take" });
+        this.here.append(drawing("circle", { r: 37 }), this.sign);
         this.svg.append(this.view.group, this.trail, this.here);
         axisLabels(this.svg, 0, 0);
         this.picture.replaceChildren(this.svg);
@@ -414,6 +436,7 @@
       this.svg.setAttribute("aria-label", `${title}: ${this.title} is in ${describe(this.episode.state)}`);
       this.here.setAttribute("visibility", at === undefined ? "hidden" : "visible");
       const [x, y] = place(cell);
+      this.sign.setAttribute("d", this.episode.ending === null ? map.signs[this.episode.action] : "M-15 0H15");
       this.here.setAttribute("style", `transform:translate(${x}px,${y}px)`);
       const trail = this.episode.path.map((state) => layerOf.get(state)).filter((found) => found !== undefined);
       const seen = trail.slice(-300);
@@ -527,17 +550,18 @@
     }
 
     told() {
-      const { ending, step, total, loop, state } = this.episode;
-      if (ending === null) return `step ${step}, ${describe(state)}, return ${number(total)}`;
+      const { ending, step, total, loop, state, reward: last, moves } = this.episode;
+      if (ending === null && step === 0) return `in ${describe(state)}`;
+      const took = step === 0 ? "" : `took ${data.actions[moves[step - 1][0]]}, reward ${number(last)}; `;
+      if (ending === null) return `${took}now in ${describe(state)}, return ${number(total)}`;
       const where = ending === "loop" ? `: state ${state} was met at step ${loop} already, and no chance is left` : "";
-      return `The episode ${ENDINGS[ending] ?? ending} after ${steps(step)}, return ${number(total)}${where}.`;
+      return `${took}the episode ${ENDINGS[ending] ?? ending} after ${steps(step)}, return ${number(total)}${where}`;
     }
   }
 
-  const sameScale = "all bars share one scale, from the lowest to the highest value of any state, with a line at 0";
   const panels = [
-    new Panel("agent", "This agent", data.policy, q, star, "Q", "Q*"),
-    new Panel("best", "An optimal agent", data.best, data.value, null, "Q*", ""),
+    new Panel("agent", "This agent", unpack(data.policy, S), q, star, "Q", "Q*"),
+    new Panel("best", "An optimal agent", unpack(data.best, S), qStar, null, "Q*", ""),
   ];
 
   // ---- controls ----------------------------------------------------------------------------------------------------
@@ -548,14 +572,12 @@
   const live = byId("play-live");
   let draw = 1;
   let timer = null;
-  const history = []; // which panels took each step, so that Back undoes it
 
   const over = () => panels.every((panel) => panel.episode.ending !== null);
 
   function changed(quiet = false) {
     for (const panel of panels) panel.show();
     const longest = Math.max(...panels.map((panel) => panel.episode.step));
-    byId("play-count").textContent = `step ${longest}`;
     for (const [id, dead] of [["first", longest === 0], ["back", longest === 0], ["step", over()], ["last", over()], ["run", over()]]) {
       byId(`play-${id}`).disabled = dead;
     }
@@ -563,28 +585,29 @@
   }
 
   function announce() {
-    live.textContent = panels.map((panel) => `${panel.title}: ${panel.told()}`).join(panels.some((p) => p.episode.ending) ? " " : "; ");
+    const [one, other] = panels.map((panel) => panel.told());
+    const both = one === other && panels[0].episode.step === panels[1].episode.step;
+    const sentences = both ? [`Both: ${one}.`] : panels.map((panel) => `${panel.title}: ${panel.told()}.`);
+    live.replaceChildren(...sentences.map((text) => element("span", {}, `${text} `)));
   }
 
   function pause() {
     if (timer !== null) clearInterval(timer);
     timer = null;
     byId("play-run").textContent = "Play";
-    byId("play-run").setAttribute("aria-pressed", "false");
   }
 
   function begin(start, recording) {
     pause();
-    const [name, outcomes] = [recording, null];
     for (const panel of panels) {
-      const found = name === null ? null : name[panel.key];
+      const found = recording === null ? null : recording[panel.key];
       panel.episode.begin(found === null ? start : found[0], found, draw);
     }
     drawButton.hidden = recording !== null || !byChance;
     changed();
   }
 
-  const byChance = typeof data.outcomes.counts === "number" ? data.outcomes.counts > 1 : data.outcomes.counts.some((n) => n > 1);
+  const byChance = counts.some((count) => count > 1);
 
   function startFrom(state) {
     stateInput.value = String(state);
@@ -650,7 +673,6 @@
       return;
     }
     byId("play-run").textContent = "Pause";
-    byId("play-run").setAttribute("aria-pressed", "true");
     timer = setInterval(() => {
       for (const panel of panels) panel.episode.forward();
       changed(true);
@@ -759,21 +781,26 @@
   for (const [id, act] of Object.entries({ first: toStart, back, step: () => { pause(); step(); }, run, last: toEnd })) {
     byId(`play-${id}`).addEventListener("click", act);
   }
-  byId("play-note").textContent = [
-    q === null ? "▶ is what the policy takes, ✓ optimal." : "▶ is greedy, = tied with it, ✓ optimal.",
-    q === null ? "" : `Of the bars, ${sameScale}${star === null ? "" : "; an orange line is Q* of the training's discount"}.`,
-    `Q* of the optimal agent is that at discount ${data.discount}.`,
-    "Choose another action, or what happens, by clicking on it; a cell of the map starts there.",
-    "Keys: → steps, ← goes back, Home and End to the start and the end.",
-    "Returns are sums of rewards; what is still possible, and best from the start, are means over what may happen.",
-  ].filter((text) => text).join(" ");
+  const notes = [
+    q === null ? "▶ is what the policy takes, ✓ is optimal." : "▶ is greedy, = is tied with it, ✓ is optimal.",
+    "All bars have one scale: from the lowest to the highest value of any state, with a line at 0.",
+    star === null ? "" : `An orange line is Q* at the discount of the training, ${data.training_discount}.`,
+    `The bars of the optimal agent are Q* at the discount of the objective, ${data.discount}.`,
+    "Return: the sum of the rewards. Still possible: with the best actions from here on, in the mean over what may happen.",
+    map === null ? "" : "On the map, the disk is where the agent is, with what it does next; a hatched cell has a wrong action.",
+    "Click on an action to take it instead, on an answer to let it happen, or on a cell of the map to start there.",
+    "Keys: → steps, ← goes back, Home and End go to the start and the end.",
+  ];
+  byId("play-note").replaceChildren(...notes.filter((text) => text).map((text) => element("li", {}, text)));
   byId("player").hidden = false;
   select.selectedIndex = 0;
   startAsSelected();
   performance.mark("player-ready");
   setTimeout(() => {
     if (computeLevels()) for (const panel of panels) panel.show();
-    if (data.snapshots !== null) showTraining();
-    performance.mark("player-complete");
+    setTimeout(() => {
+      if (data.snapshots !== null) showTraining();
+      performance.mark("player-complete");
+    }, 0);
   }, 0);
 })();
