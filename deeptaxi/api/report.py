@@ -113,12 +113,15 @@ def look_closely(run: RunData, reported: ReportedRun, remarks: list[str]) -> Sub
 
 def make_playable(run: RunData) -> tuple[Playable | None, str]:
     """Return what episodes are played with on the page; or None, and why it has no player."""
-    reference, environment = run.reference(), run.environment
+    environment = run.environment
+    if environment.table is None:
+        return None, f"there is no player, as {environment.table_missing}"
+    if not is_small(environment.table):
+        return None, "there is no player, as the problem is too large for a page; `deeptaxi watch` plays it"
+    reference = run.reference()
     if reference is None:
-        return None, f"without a transition table the page cannot play: {environment.table_missing}"
+        return None, ""
     table = reference.table
-    if not is_small(table):
-        return None, "the problem has too many outcomes for a page: `deeptaxi watch` plays it"
     loses = compare(reference, run.decisions).loss > 0
     best = np.where(loses, greedy_policy(reference.optimum.q, table.action_mask), run.policy)
     recordings: Mapping[int, Mapping[str, Recording]] = {}

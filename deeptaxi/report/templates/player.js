@@ -167,7 +167,7 @@
     terminated: "terminated",
     truncated: "was cut by the time limit",
     steps: "was stopped at the horizon",
-    loop: "was stopped: the policy loops",
+    loop: "was stopped",
   };
 
   // ---- words and elements ------------------------------------------------------------------------------------------
@@ -326,10 +326,11 @@
   function backUp(values, discount) {
     const found = new Array(S * A).fill(null);
     for (let pair = 0; pair < S * A; pair++) {
-      if (!isAllowed(Math.floor(pair / A), pair % A) || (data.q !== null && data.q[pair] === null)) continue;
+      if (!isAllowed(Math.floor(pair / A), pair % A)) continue;
       let sum = 0;
       for (let k = first[pair]; k < first[pair + 1]; k++) {
-        sum += probability(k) * (reward(k) + (terminal[k] ? 0 : discount * values[nextState[k]]));
+        const after = values[nextState[k]] ?? -Infinity; // no number: the best policy loses forever
+        sum += probability(k) * (reward(k) + (terminal[k] ? 0 : discount * after));
       }
       found[pair] = sum;
     }
@@ -344,7 +345,7 @@
     for (let index = state * A; index < (state + 1) * A; index++) {
       for (const values of [q, qStar]) {
         const value = values === null ? null : values[index];
-        if (value !== null) {
+        if (value !== null && Number.isFinite(value)) {
           span[0] = Math.min(span[0], value);
           span[1] = Math.max(span[1], value);
         }
@@ -422,7 +423,7 @@
         drawPolicy(this.view, (state) => this.episode.policy[state]);
         const [left, top, right, bottom] = edge;
         const size = [map.columns * CELL + left + right, map.rows * CELL + top + bottom];
-        this.svg = drawing("svg", { class: "play-map", viewBox: `${-left} ${-top} ${size.join(" ")}`, role: "img" });
+        this.svg = drawing("svg", { class: map.columns > 8 ? "play-map wide" : "play-map", viewBox: `${-left} ${-top} ${size.join(" ")}`, role: "img" });
         this.trail = drawing("polyline", { class: "trail" });
         this.here = drawing("g", { class: "here" });
         this.sign = drawing("path", { class: "take" });
@@ -485,11 +486,12 @@
         const [fill, zero, tick] = track.children;
         track.hidden = row === null;
         if (row !== null) {
-          const ends = barred ? [0, 0] : [share(Math.min(0, value)), share(Math.max(0, value))];
+          const drawn = !barred && Number.isFinite(value);
+          const ends = !drawn ? [0, 0] : [share(Math.min(0, value)), share(Math.max(0, value))];
           fill.style.left = `${ends[0]}%`;
-          fill.style.width = `${Math.max(ends[1] - ends[0], barred ? 0 : 0.6)}%`;
+          fill.style.width = `${Math.max(ends[1] - ends[0], drawn ? 0.6 : 0)}%`;
           zero.style.left = `${share(0)}%`;
-          tick.hidden = target === null || this.targets === null;
+          tick.hidden = target === null || barred || !Number.isFinite(target);
           if (!tick.hidden) tick.style.left = `${share(target)}%`;
         }
         return item;
@@ -554,7 +556,7 @@
       if (ending === null && step === 0) return `in ${describe(state)}`;
       const took = step === 0 ? "" : `took ${data.actions[moves[step - 1][0]]}, reward ${number(last)}; `;
       if (ending === null) return `${took}now in ${describe(state)}, return ${number(total)}`;
-      const where = ending === "loop" ? `: state ${state} was met at step ${loop} already, and no chance is left` : "";
+      const where = ending === "loop" ? `: the policy loops, as state ${state} was met at step ${loop} already` : "";
       return `${took}the episode ${ENDINGS[ending] ?? ending} after ${steps(step)}, return ${number(total)}${where}`;
     }
   }
