@@ -365,8 +365,8 @@ class History:
     def to_pandas(self) -> DataFrame:
         """Return the curves as a pandas DataFrame, with a row for each update that has a record, in order.
 
-        The index is the update; the columns are the fields of `Progress`, `Evaluated` and `Snapshot`, without the policy
-        of a snapshot. All are float64, NaN where an update has no such record, but `optimal`, which is a nullable boolean.
+        The index is the update; the columns are the fields of `Progress`, `Evaluated` and `Snapshot`, but its policy.
+        All are float64, NaN where an update has no such record, but `optimal`, which is a nullable boolean.
 
         Raises:
             UsageError: pandas is not installed.

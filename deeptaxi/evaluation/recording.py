@@ -86,7 +86,8 @@ def find_outcome(table: TransitionTable, before: EpisodeStep, after: EpisodeStep
 
 def is_small(table: TransitionTable) -> bool:
     """Whether all outcomes of a table may be listed beside the recordings."""
-    return table.probability.size <= 50 * MOST_OUTCOMES and np.count_nonzero(table.probability) <= MOST_OUTCOMES
+    size = table.probability.size
+    return size <= MOST_OUTCOMES or (size <= 50 * MOST_OUTCOMES and int((table.probability > 0).sum()) <= MOST_OUTCOMES)
 
 
 def record_seeds(

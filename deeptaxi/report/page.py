@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -77,9 +78,8 @@ def page(content: Content, limit: int = LIMIT) -> Page:
     facts = words(content)
     data = play_data(content)
     island = None if data is None else to_island(data)
-    environment = templates()
-    template = environment.get_template("page.html.jinja")
-    script = without_comments(source(environment, "player.js"))
+    template = templates().get_template("page.html.jinja")
+    script = without_comments((files("deeptaxi.report") / "templates" / "player.js").read_text("utf-8"))
     dropped: set[str] = set()
     while True:
         player = place_player(content, island, script)
@@ -93,12 +93,6 @@ def page(content: Content, limit: int = LIMIT) -> Page:
         dropped.add(max(left, key=lambda name: len(pictures[name])))
     shown = sections(content, charts, bool(island))
     return Page(html, [chart for found in charts.values() for chart in found], shown)
-
-
-def source(environment: jinja2.Environment, name: str) -> str:
-    """Return a file of the templates as it is."""
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
 
 
 def without_comments(script: str) -> str:

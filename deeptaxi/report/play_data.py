@@ -152,8 +152,7 @@ def pack_map(grid: GridMap) -> dict[str, Any]:
         "across": [f"{grid.across[0]} {text}".strip() for text in grid.across[1]],
         "down": [f"{grid.down[0]} {text}".strip() for text in grid.down[1]],
         "layers": [
-            [{"states": layer.states.ravel().tolist(), "marks": {mark: list(cell) for mark, cell in layer.marks.items()}}
-             for layer in row]
+            [{"states": layer.states.ravel().tolist(), "marks": layer.marks} for layer in row]
             for row in grid.layers
         ],
     }  # fmt: skip

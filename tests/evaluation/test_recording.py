@@ -52,7 +52,7 @@ def test_a_recording_replays_the_episode_that_watch_plays(name):
 def test_an_environment_that_contradicts_its_table_is_not_recorded():
     environment = opened("FrozenLake-v1", is_slippery=False)
     lies = replace(environment.table, reward=environment.table.reward + 1)
-    with pytest.raises(UnknownOutcomeError, match="in state 0, after action 0, .* does not contain"):
+    with pytest.raises(UnknownOutcomeError, match=r"in state 0, after action 0, .* does not contain"):
         record(environment, lies, np.zeros(16, int), 0)
 
 

@@ -34,7 +34,10 @@ def test_a_snapshot_is_over_visited_states_and_allowed_actions():
 
 def test_a_snapshot_has_the_greedy_action_of_every_state_of_a_small_problem():
     many = np.zeros((2_001, 2), np.float32)
-    assert Snapshots()(1, np.eye(36, dtype=np.float32), np.ones((36, 36), int)).policy == "0123456789abcdefghijklmnopqrstuvwxyz"
+    assert (
+        Snapshots()(1, np.eye(36, dtype=np.float32), np.ones((36, 36), int)).policy
+        == "0123456789abcdefghijklmnopqrstuvwxyz"
+    )
     assert Snapshots()(2, np.zeros((36, 37), np.float32), np.ones((36, 37), int)).policy is None
     assert Snapshots()(1, many, np.ones(many.shape, int)).policy is None
     assert Snapshots()(1, many[1:], np.ones((2_000, 2), int)).policy == "0" * 2_000

@@ -62,7 +62,7 @@ class Outline(HTMLParser):
 
 
 def check_scripts(outline: Outline) -> None:
-    """Assert that the only script is the player's, that the page's policy allows no other, and that its data is JSON."""
+    """Assert that the only script is the player's, that its policy allows no other, and that its data is JSON."""
     policy = next(attributes["content"] for _, attributes, _ in outline.all("meta") if "http-equiv" in attributes)
     assert policy.startswith("default-src 'none'; ")
     scripts = {attributes.get("type", "script"): "".join(text) for _, attributes, text in outline.all("script")}

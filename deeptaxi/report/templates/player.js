@@ -439,6 +439,7 @@
       const [x, y] = place(cell);
       this.sign.setAttribute("d", this.episode.ending === null ? map.signs[this.episode.action] : "M-15 0H15");
       this.here.setAttribute("style", `transform:translate(${x}px,${y}px)`);
+      if (!map.places) return; // on a chart of parts there are no ways
       const trail = this.episode.path.map((state) => layerOf.get(state)).filter((found) => found !== undefined);
       const seen = trail.slice(-300);
       this.trail.setAttribute("points", seen.map((found) => place(found[2]).join(",")).join(" "));
@@ -476,11 +477,11 @@
         const item = known === null ? this.actionItem(action) : known[action];
         const button = item.firstChild;
         button.className = `play-action${greedy ? " greedy" : ""}`;
-        button.disabled = barred || ending !== null;
+        button.setAttribute("aria-disabled", String(barred || ending !== null));
         button.setAttribute("aria-label", words.filter((word) => word).join(", "));
         button.setAttribute("aria-pressed", String(action === this.episode.action));
         button.title = `Take ${name} in the next step`;
-        const [marks, , track, shown] = button.children;
+        const [marks, , , track, shown] = button.children;
         marks.textContent = `${greedy ? "▶" : tied ? "=" : " "} ${optimal ? "✓" : " "}`;
         shown.textContent = row === null ? "" : barred ? "not allowed" : number(value, 3);
         const [fill, zero, tick] = track.children;
@@ -505,8 +506,15 @@
       track.append(part("fill"), part("zero"), part("star"));
       const name = part("name");
       name.textContent = data.actions[action];
-      const button = element("button", { type: "button" }, part("marks"), name, track, part("value"));
+      const icon = part("icon");
+      if (map !== null) {
+        const svg = drawing("svg", { class: "play-map", viewBox: "-50 -50 100 100" });
+        svg.append(drawing("path", { class: "sign", d: map.signs[action] }));
+        icon.append(svg);
+      }
+      const button = element("button", { type: "button" }, part("marks"), icon, name, track, part("value"));
       button.addEventListener("click", () => {
+        if (button.getAttribute("aria-disabled") === "true") return;
         this.episode.chosen = action;
         this.show();
       });
@@ -514,15 +522,16 @@
     }
 
     showOutcomes() {
+      const focused = this.outcomes.contains(document.activeElement);
+      this.outcomesTitle.textContent = "";
+      this.outcomes.replaceChildren(...this.outcomeItems());
+      if (focused) (this.outcomes.querySelector("button") ?? byId("play-step")).focus({ preventScroll: true });
+    }
+
+    outcomeItems() {
       const episode = this.episode;
       const { state, action, ending } = episode;
-      this.outcomes.hidden = ending === "terminated";
-      if (ending !== null) {
-        this.outcomesTitle.textContent = "";
-        this.outcomes.replaceChildren(element("li", { class: "play-end" }, this.told()));
-        this.outcomes.hidden = false;
-        return;
-      }
+      if (ending !== null) return [element("li", { class: "play-end" }, `${this.told()}.`)];
       const count = outcomesOf(state, action);
       const from = first[state * A + action];
       const order = [...Array(count).keys()].sort((a, b) => probability(from + b) - probability(from + a));
@@ -535,22 +544,24 @@
         const text = `${where}, reward ${signed(reward(k))}${terminal[k] ? ", the episode ends" : ""}`;
         const button = element(
           "button",
-          { type: "button", class: "play-outcome", title: "Let this happen", style: null },
+          { type: "button", class: "play-outcome", title: "Let this happen" },
           element("span", { class: "chance" }, percent(chance)),
           element("span", {}, text),
         );
         button.style.setProperty("--share", `${100 * chance}%`);
         button.setAttribute("aria-label", `Let this happen: ${percent(chance)}, ${text}`);
         button.addEventListener("click", () => {
+          pause();
           episode.take(action, outcome);
           changed();
         });
         return element("li", {}, button);
       });
       if (count > MOST_LISTED) items.push(element("li", { class: "quiet small" }, `and ${count - MOST_LISTED} others`));
-      this.outcomes.replaceChildren(...items);
+      return items;
     }
 
+    // What the last step did, in words.
     told() {
       const { ending, step, total, loop, state, reward: last, moves } = this.episode;
       if (ending === null && step === 0) return `in ${describe(state)}`;
@@ -581,7 +592,7 @@
     for (const panel of panels) panel.show();
     const longest = Math.max(...panels.map((panel) => panel.episode.step));
     for (const [id, dead] of [["first", longest === 0], ["back", longest === 0], ["step", over()], ["last", over()], ["run", over()]]) {
-      byId(`play-${id}`).disabled = dead;
+      byId(`play-${id}`).setAttribute("aria-disabled", String(dead)); // a disabled button would lose the focus
     }
     if (!quiet) announce();
   }
@@ -708,8 +719,8 @@
     const layerHeight = map.rows * CELL + gap + (map.places ? 0 : bottom);
     const margin = down > 1 ? 60 : 6;
     const head = across > 1 ? 60 : 6;
-    const width = margin + across * layerWidth - gap + 6 + (map.places ? 0 : left);
-    const height = head + down * layerHeight - gap + 6 + (map.places ? 0 : bottom);
+    const width = margin + across * layerWidth - gap + 6;
+    const height = head + down * layerHeight - gap + 6;
     const look = across > 1 || map.columns > 8 ? "play-map wide" : "play-map";
     const svg = drawing("svg", { class: look, viewBox: `0 0 ${width} ${height}`, role: "img" });
     const views = [];
