@@ -41,6 +41,7 @@ MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
 MOST_GROUPS = 60
 GROUPS = "groups"  # a section that only a comparison has
 PLAY = "play"
+PLAYER = ("problem", "drawing", "panel", "controls")  # the parts of its script, in this order
 TITLES = {
     GROUPS: "Comparison",
     "verdict": "Verdict",
@@ -79,7 +80,7 @@ def page(content: Content, limit: int = LIMIT) -> Page:
     data = play_data(content)
     island = None if data is None else to_island(data)
     template = templates().get_template("page.html.jinja")
-    script = without_comments((files("deeptaxi.report") / "templates" / "player.js").read_text("utf-8"))
+    script = player_script()
     dropped: set[str] = set()
     while True:
         player = place_player(content, island, script)
@@ -95,10 +96,12 @@ def page(content: Content, limit: int = LIMIT) -> Page:
     return Page(html, [chart for found in charts.values() for chart in found], shown)
 
 
-def without_comments(script: str) -> str:
-    """Return a script without its comments' lines and its indentation, which a page need not carry."""
-    lines = (line.strip() for line in script.splitlines())
-    return "\n".join(line for line in lines if line and not line.startswith("//"))
+def player_script() -> str:
+    """Return the player's script, without the comments' lines and the indentation, which a page need not carry."""
+    folder = files("deeptaxi.report") / "templates" / "player"
+    lines = [line.strip() for part in PLAYER for line in (folder / f"{part}.js").read_text("utf-8").splitlines()]
+    kept = [line for line in lines if line and not line.startswith("//")]
+    return "\n".join(['"use strict";', "(() => {", *kept, "})();"])
 
 
 def place_player(content: Content, island: str | None, script: str) -> dict[str, Any] | None:
