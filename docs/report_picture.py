@@ -25,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 # Broken off before it is optimal, so that there is something wrong to be seen.
 TRAINING = "train Taxi-v4 --updates 1600 --eval-every 50 --no-early-stop --out models/taxi --json"
 REPORT = "report models/taxi -o out/report.html"
-WIDTH, HEIGHT, GAP, SCALE, COLORS = 1040, 1480, 20, 0.6, 96
+WIDTH, HEIGHT, GAP, SCALE, COLORS = 1040, 1480, 20, 0.6, 128
 PHONE, PLAYER, STEPS = 390, 1160, 3
 
 
