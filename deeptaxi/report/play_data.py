@@ -7,7 +7,7 @@ clicked through on the page has the same rewards and return as in Python; Q valu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,14 +67,15 @@ def to_island(data: Mapping[str, Any]) -> str:
     return found.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def pack_names(names: Names, states: int) -> dict[str, Any] | None:
-    """Return the names of the states as lists of phrases, each stored once; None if they are only numbered."""
+def pack_names(names: Names, states: int) -> list[dict[str, Any]] | None:
+    """Return the names of the states, each phrase of them by itself if all have as many; None if only numbered."""
     found = [names.state(state)[:LONGEST_NAME] for state in range(states)]
     if all(name == f"state {state}" for state, name in enumerate(found)):
         return None
-    numbers: dict[str, int] = {}
-    rows = [[numbers.setdefault(phrase, len(numbers)) for phrase in name.split(", ")] for name in found]
-    return {"phrases": list(numbers), "of": rows}
+    phrases = [name.split(", ") for name in found]
+    if len(set(map(len, phrases))) > 1:
+        return [distinct(found)]
+    return [distinct(column) for column in zip(*phrases, strict=True)]
 
 
 def pack_outcomes(table: TransitionTable) -> dict[str, Any]:
@@ -93,16 +94,17 @@ def pack_outcomes(table: TransitionTable) -> dict[str, Any]:
     }
 
 
-def distinct(values: NDArray[Any]) -> dict[str, Any]:
+def distinct(entries: NDArray[Any] | Sequence[str]) -> dict[str, Any]:
     """Return an array as its distinct values and the number of each entry's: base-36 digits, if there are so few.
 
     Of a single value, no numbers.
     """
-    known, numbers = np.unique(values, return_inverse=True)
-    if len(known) == 1:
-        return {"values": known.tolist(), "of": None}
-    of: list[int] = numbers.ravel().tolist()
-    return {"values": known.tolist(), "of": "".join(DIGITS[number] for number in of) if len(known) <= BASE else of}
+    values: Sequence[Any] = entries.tolist() if isinstance(entries, np.ndarray) else entries
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    if len(numbers) == 1:
+        return {"values": list(numbers), "of": None}
+    of = [numbers[value] for value in values]
+    return {"values": list(numbers), "of": "".join(DIGITS[n] for n in of) if len(numbers) <= BASE else of}
 
 
 def digits(chosen: Bools) -> str:

@@ -66,7 +66,8 @@ def test_the_data_holds_the_whole_problem_exactly(name):
     q = content.subject.comparison.q
     assert (np.array(data["q"]).reshape(q.shape).astype(np.float32) == q.astype(np.float32)).all()
     assert data["value"] == pytest.approx(q.max(axis=1), abs=1e-8)
-    assert [", ".join(data["names"]["phrases"][n] for n in row) for row in data["names"]["of"]] == [
+    phrases = [unpacked(part, table.states).tolist() for part in data["names"]]
+    assert [", ".join(parts) for parts in zip(*phrases, strict=True)] == [
         content.names.state(state) for state in range(table.states)
     ]
 
@@ -83,9 +84,16 @@ def test_texts_of_an_untrusted_file_cannot_leave_the_data():
 
 def test_numbered_states_have_no_names():
     assert packing.pack_names(Names(("a",), "state {}".format), 3) is None
-    assert packing.pack_names(Names(("a",), "row {}, x".format), 2) == {
-        "phrases": ["row 0", "x", "row 1"], "of": [[0, 1], [2, 1]],
-    }  # fmt: skip
+
+
+def test_names_are_packed_by_phrase_where_all_have_as_many():
+    rows = packing.pack_names(Names(("a",), "row {}, x".format), 2)
+    assert rows == [{"values": ["row 0", "row 1"], "of": "01"}, {"values": ["x"], "of": None}]
+    texts = ["a, b", "c", "a, b"]
+    assert packing.pack_names(Names(("a",), texts.__getitem__), 3) == [{"values": ["a, b", "c"], "of": "010"}]
+    many = packing.pack_names(Names(("a",), "number {}".format), 37)
+    assert many is not None
+    assert many[0]["of"] == list(range(37))
 
 
 def test_values_have_the_digits_of_their_precision():

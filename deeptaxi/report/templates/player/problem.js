@@ -36,8 +36,8 @@ const isAllowed = (state, action) => data.allowed === null || data.allowed[state
 const isOptimal = (state, action) => data.optimal[state * A + action] === "1";
 const isReachable = (state) => data.reachable[state] === "1";
 const outcomesOf = (state, action) => first[state * A + action + 1] - first[state * A + action];
-const stateName = (state) =>
-  data.names === null ? "" : data.names.of[state].map((phrase) => data.names.phrases[phrase]).join(", ");
+const phrases = data.names === null ? [] : data.names.map((packed) => unpack(packed, S));
+const stateName = (state) => phrases.map((phrase) => phrase[state]).join(", ");
 const describe = (state) => (data.names === null ? `state ${state}` : `state ${state}: ${stateName(state)}`);
 
 // Best mean return of the next h steps from each state, by backward induction; levels repeat once nothing changes.
