@@ -15,7 +15,6 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from deeptaxi.evaluation.recording import Recording
-from deeptaxi.learning.coverage import DIGITS
 from deeptaxi.mdp.describe import GridMap, Names
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.metrics import History
@@ -24,7 +23,8 @@ from deeptaxi.report.maps import MOST_CELLS, sign
 
 MOST_SNAPSHOT_DIGITS = 40_000  # of the policies of all snapshots together
 LONGEST_NAME = 80  # characters
-BASE = len(DIGITS)
+# Digits that JSON, HTML and a script element leave as they are.
+ALPHABET = "".join(chr(code) for code in range(35, 127) if chr(code) not in "&'<>\\")
 
 
 def play_data(content: Content) -> dict[str, Any] | None:
@@ -37,14 +37,15 @@ def play_data(content: Content) -> dict[str, Any] | None:
     drawn = grid if grid is not None and grid.cells <= MOST_CELLS else None
     starts = np.flatnonzero(table.start > 0)
     return {
+        "alphabet": ALPHABET,
         "states": table.states,
         "actions": [name[:LONGEST_NAME] for name in content.names.actions],
         "names": pack_names(content.names, table.states),
         "outcomes": pack_outcomes(table),
         "allowed": None if table.action_mask is None else digits(table.action_mask),
-        "starts": {"states": starts.tolist(), "probability": distinct(table.start[starts])},
-        "policy": distinct(subject.policy),
-        "best": distinct(playable.best),
+        "starts": {"states": starts.tolist(), "probability": distinct(table.start[starts].tolist())},
+        "policy": distinct(subject.policy.tolist()),
+        "best": distinct(playable.best.tolist()),
         "optimal": digits(comparison.optimal),
         "reachable": digits(comparison.reachable),
         "q": None if comparison.q is None else shortest(comparison.q),
@@ -81,30 +82,28 @@ def pack_names(names: Names, states: int) -> list[dict[str, Any]] | None:
 def pack_outcomes(table: TransitionTable) -> dict[str, Any]:
     """Return the possible outcomes of all pairs one after the other, and how many each pair has.
 
-    Next states are relative to the state, as on a grid a few differences are all there is.
+    An outcome is its move, reward, probability and whether it terminates: few are distinct, as a move is the difference
+    between two states, and a grid has few of these.
     """
     possible = table.probability > 0
     moves = table.next_state - np.arange(table.states)[:, np.newaxis, np.newaxis]
+    columns = (moves, table.reward, table.probability, table.terminated.astype(np.int64))
     return {
-        "counts": distinct(possible.sum(axis=2).ravel()),
-        "move": distinct(moves[possible]),
-        "reward": distinct(table.reward[possible]),
-        "probability": distinct(table.probability[possible]),
-        "terminated": distinct(table.terminated[possible].astype(np.int64)),
+        "counts": distinct(possible.sum(axis=2).ravel().tolist()),
+        "kinds": distinct(list(zip(*(column[possible].tolist() for column in columns), strict=True))),
     }
 
 
-def distinct(entries: NDArray[Any] | Sequence[str]) -> dict[str, Any]:
-    """Return an array as its distinct values and the number of each entry's: base-36 digits, if there are so few.
+def distinct(entries: Sequence[Any]) -> dict[str, Any]:
+    """Return entries as the distinct ones and the number of each: as digits of `ALPHABET`, if there are so few.
 
-    Of a single value, no numbers.
+    If there is only one, no numbers.
     """
-    values: Sequence[Any] = entries.tolist() if isinstance(entries, np.ndarray) else entries
-    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    numbers = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
     if len(numbers) == 1:
         return {"values": list(numbers), "of": None}
-    of = [numbers[value] for value in values]
-    return {"values": list(numbers), "of": "".join(DIGITS[n] for n in of) if len(numbers) <= BASE else of}
+    of = [numbers[entry] for entry in entries]
+    return {"values": list(numbers), "of": "".join(ALPHABET[n] for n in of) if len(numbers) <= len(ALPHABET) else of}
 
 
 def digits(chosen: Bools) -> str:

@@ -40,12 +40,12 @@ def island(html: str) -> Any:
     return json.loads(Outline(html).text("script", type="application/json"))
 
 
-def unpacked(packed: dict[str, Any], count: int) -> np.ndarray:
+def unpacked(packed: dict[str, Any], count: int) -> list[Any]:
     of = packed["of"]
     if of is None:
-        return np.full(count, packed["values"][0])
+        return [packed["values"][0]] * count
     assert len(of) == count
-    return np.array(packed["values"])[[int(digit, 36) for digit in of] if isinstance(of, str) else of]
+    return [packed["values"][packing.ALPHABET.index(n) if isinstance(of, str) else n] for n in of]
 
 
 @pytest.mark.parametrize("name", ["Taxi-v4", "FrozenLake-v1", "CliffWalking-v1"])
@@ -57,16 +57,17 @@ def test_the_data_holds_the_whole_problem_exactly(name):
     pairs = table.states * len(content.names.actions)
     possible = table.probability > 0
     counts = unpacked(data["outcomes"]["counts"], pairs)
-    total = counts.sum()
-    assert (counts == possible.sum(axis=2).ravel()).all()
-    states = np.repeat(np.repeat(np.arange(table.states), len(content.names.actions)), counts)
-    assert (states + unpacked(data["outcomes"]["move"], total) == table.next_state[possible]).all()
-    for key in ("reward", "probability", "terminated"):
-        assert (unpacked(data["outcomes"][key], total) == getattr(table, key)[possible]).all(), key
+    assert counts == possible.sum(axis=2).ravel().tolist()
+    states = np.repeat(np.arange(pairs) // len(content.names.actions), counts)
+    moves, rewards, chances, ends = zip(*unpacked(data["outcomes"]["kinds"], sum(counts)), strict=True)
+    assert (states + moves == table.next_state[possible]).all()
+    assert list(rewards) == table.reward[possible].tolist()
+    assert list(chances) == table.probability[possible].tolist()
+    assert list(ends) == table.terminated[possible].tolist()
     q = content.subject.comparison.q
     assert (np.array(data["q"]).reshape(q.shape).astype(np.float32) == q.astype(np.float32)).all()
     assert data["value"] == pytest.approx(q.max(axis=1), abs=1e-8)
-    phrases = [unpacked(part, table.states).tolist() for part in data["names"]]
+    phrases = [unpacked(part, table.states) for part in data["names"]]
     assert [", ".join(parts) for parts in zip(*phrases, strict=True)] == [
         content.names.state(state) for state in range(table.states)
     ]
@@ -88,12 +89,13 @@ def test_numbered_states_have_no_names():
 
 def test_names_are_packed_by_phrase_where_all_have_as_many():
     rows = packing.pack_names(Names(("a",), "row {}, x".format), 2)
-    assert rows == [{"values": ["row 0", "row 1"], "of": "01"}, {"values": ["x"], "of": None}]
+    assert rows == [{"values": ["row 0", "row 1"], "of": "#$"}, {"values": ["x"], "of": None}]
     texts = ["a, b", "c", "a, b"]
-    assert packing.pack_names(Names(("a",), texts.__getitem__), 3) == [{"values": ["a, b", "c"], "of": "010"}]
-    many = packing.pack_names(Names(("a",), "number {}".format), 37)
+    assert packing.pack_names(Names(("a",), texts.__getitem__), 3) == [{"values": ["a, b", "c"], "of": "#$#"}]
+    most = len(packing.ALPHABET)
+    many = packing.pack_names(Names(("a",), "number {}".format), most + 1)
     assert many is not None
-    assert many[0]["of"] == list(range(37))
+    assert many[0]["of"] == list(range(most + 1))
 
 
 def test_values_have_the_digits_of_their_precision():

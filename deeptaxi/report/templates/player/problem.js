@@ -14,21 +14,29 @@ const PACE = 650; // milliseconds between two steps of Play
 
 // ---- the problem -------------------------------------------------------------------------------------------------
 
-// Arrays are stored as their distinct values, and which of them each entry is: as base-36 digits, if there are few.
+// Arrays are stored as their distinct values, and which of them each entry is: as digits, if there are few.
+const digit = new Map([...data.alphabet].map((character, value) => [character, value]));
 const unpack = (packed, count) =>
   Array.from({ length: count }, (_, index) => {
     if (packed.of === null) return packed.values[0];
-    return packed.values[typeof packed.of === "string" ? parseInt(packed.of[index], 36) : packed.of[index]];
+    return packed.values[typeof packed.of === "string" ? digit.get(packed.of[index]) : packed.of[index]];
   });
 const counts = unpack(data.outcomes.counts, S * A);
 const first = new Int32Array(S * A + 1); // where the outcomes of each pair begin
 counts.forEach((count, pair) => (first[pair + 1] = first[pair] + count));
-const rewards = Float64Array.from(unpack(data.outcomes.reward, first[S * A]));
-const probabilities = Float64Array.from(unpack(data.outcomes.probability, first[S * A]));
-const terminal = Uint8Array.from(unpack(data.outcomes.terminated, first[S * A]));
-const nextState = Int32Array.from(unpack(data.outcomes.move, first[S * A]));
+const rewards = new Float64Array(first[S * A]);
+const probabilities = new Float64Array(first[S * A]);
+const terminal = new Uint8Array(first[S * A]);
+const nextState = new Int32Array(first[S * A]);
+const kinds = unpack(data.outcomes.kinds, first[S * A]);
 for (let pair = 0; pair < S * A; pair++) {
-  for (let k = first[pair]; k < first[pair + 1]; k++) nextState[k] += Math.floor(pair / A);
+  for (let k = first[pair]; k < first[pair + 1]; k++) {
+    const [move, rewarded, chance, terminated] = kinds[k];
+    nextState[k] = Math.floor(pair / A) + move;
+    rewards[k] = rewarded;
+    probabilities[k] = chance;
+    terminal[k] = terminated;
+  }
 }
 const reward = (k) => rewards[k];
 const probability = (k) => probabilities[k];
