@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deeptaxi
 from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, refused, run
 from tests.problems import random_table
@@ -259,6 +260,13 @@ def test_the_last_line_of_a_training_makes_the_page_with_its_player(type_in):
     assert [one["seed"] for one in data["recordings"]] == list(range(10))
     assert data["snapshots"]["updates"] == [3, 6]
     assert all(len(policy) == 16 for policy in data["snapshots"]["policies"])
+
+
+def test_the_policy_of_the_snapshot_that_was_kept_is_the_one_that_is_played(page_of, lake_run):
+    data = json.loads(Outline(page_of(lake_run).read_text(encoding="utf-8")).text("script", type="application/json"))
+    snapshots = data["snapshots"]
+    kept = snapshots["policies"][snapshots["updates"].index(snapshots["kept"])]
+    assert [int(action, 36) for action in kept] == deeptaxi.load(lake_run).policy.tolist()
 
 
 def test_a_page_says_why_it_has_no_player(page_of, blackjack_run):
