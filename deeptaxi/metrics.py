@@ -103,6 +103,7 @@ class Snapshot:
     pairs_covered: int  # (state, action) pairs that were tried
     states_reachable: int | None = None  # reachable states where the agent acts; None without a table
     pairs_reachable: int | None = None  # and their allowed actions
+    policy: str | None = None  # the greedy action of each state, a base-36 digit each; None for large problems
 
 
 @dataclass(frozen=True)
@@ -364,8 +365,8 @@ class History:
     def to_pandas(self) -> DataFrame:
         """Return the curves as a pandas DataFrame, with a row for each update that has a record, in order.
 
-        The index is the update; the columns are the fields of `Progress`, `Evaluated` and `Snapshot`. All are float64,
-        NaN where an update has no such record, but `optimal`, which is a nullable boolean.
+        The index is the update; the columns are the fields of `Progress`, `Evaluated` and `Snapshot`, but its policy.
+        All are float64, NaN where an update has no such record, but `optimal`, which is a nullable boolean.
 
         Raises:
             UsageError: pandas is not installed.
@@ -375,7 +376,8 @@ class History:
         except ImportError:
             raise UsageError("history.to_pandas() needs the package pandas: pip install 'deeptaxi[pandas]'") from None
         kinds = (Progress, Evaluated, Snapshot)
-        names = [item.name for cls in kinds for item in dataclasses.fields(cls) if item.name != "update"]
+        left_out = ("update", "policy")  # the index, and no number
+        names = [item.name for cls in kinds for item in dataclasses.fields(cls) if item.name not in left_out]
         rows: dict[int, dict[str, Any]] = {}
         for record in self.records:
             if isinstance(record, kinds):

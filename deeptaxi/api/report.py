@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deeptaxi.api.build_case import DiagnoseOptions, OpenedModel, build_case
 from deeptaxi.api.run_data import RunData
 from deeptaxi.api.sampling import sample_episodes
@@ -17,11 +19,13 @@ from deeptaxi.config import TrainConfig, dump_toml
 from deeptaxi.diagnosis import diagnose
 from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.evaluation.comparison import compare
+from deeptaxi.evaluation.recording import Recording, is_small, record_seeds
 from deeptaxi.io.atomic import check_free, write_atomic_all, write_text
 from deeptaxi.mdp.describe import grid_map, names_of
+from deeptaxi.mdp.planning import greedy_policy
 from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import History
-from deeptaxi.report.content import Content, ReportedRun, Subject
+from deeptaxi.report.content import Content, Playable, ReportedRun, Subject
 from deeptaxi.storage import model_card
 from deeptaxi.storage.run_folder import CONFIG_FILE
 
@@ -34,6 +38,7 @@ def gather(runs: Sequence[RunData]) -> Content:
     reported = [reported_run(run, remarks) for run in runs]
     worst = farthest(reported)
     environment = runs[0].environment
+    playable, unplayable = make_playable(runs[worst])
     return Content(
         environment=environment.describe(),
         unavailable=environment.table_missing,
@@ -42,6 +47,8 @@ def gather(runs: Sequence[RunData]) -> Content:
         runs=reported,
         subject=look_closely(runs[worst], reported[worst], remarks),
         remarks=remarks,
+        playable=playable,
+        unplayable=unplayable,
     )
 
 
@@ -102,6 +109,45 @@ def look_closely(run: RunData, reported: ReportedRun, remarks: list[str]) -> Sub
         evaluate=evaluate,
         settings="" if run.config is None else dump_toml(run.config, {}).partition("\n[run]")[0],
     )
+
+
+def make_playable(run: RunData) -> tuple[Playable | None, str]:
+    """Return what episodes are played with on the page; or None, and why it has no player."""
+    environment = run.environment
+    if environment.table is None:
+        return None, f"there is no player, as {environment.table_missing}"
+    if not is_small(environment.table):
+        return None, "there is no player, as the problem is too large for a page; `deeptaxi watch` plays it"
+    reference = run.reference()
+    if reference is None:
+        return None, ""
+    table = reference.table
+    loses = compare(reference, run.decisions).loss > 0
+    best = np.where(loses, greedy_policy(reference.optimum.q, table.action_mask), run.policy)
+    recordings: Mapping[int, Mapping[str, Recording]] = {}
+    why = ""
+    try:
+        recordings = record_seeds(environment, table, {"agent": run.policy, "best": best})
+    except DeepTaxiError as error:
+        why = f"the episodes of `deeptaxi watch` are missing here: {error}"
+    playable = Playable(
+        table=table,
+        time_limit=environment.time_limit,
+        horizon=environment.horizon,
+        discount=reference.discount,
+        training_discount=reference.training_discount,
+        best=best,
+        value=reference.optimum.q,
+        recordings=recordings,
+        watch=watch_command(run),
+    )
+    return playable, why
+
+
+def watch_command(run: RunData) -> str:
+    """Return the command that plays the same episodes; empty if only Python can."""
+    evaluate = commands(run)[1].partition("   #")[0]
+    return evaluate.replace("deeptaxi evaluate", "deeptaxi watch", 1) if evaluate.startswith("deeptaxi ") else ""
 
 
 def commands(run: RunData) -> tuple[str, str]:

@@ -35,7 +35,8 @@ def command(
     """Write an HTML page about MODEL, a run folder or a model file, or about several on the same environment.
 
     It is one self-contained file: the verdict, the learning curves beside the optimum, the policy (on a map if the
-    environment is a grid), Q beside Q*, visits, findings, the configuration and how to reproduce it. For several runs
+    environment is a grid), a player of episodes beside an optimal agent, Q beside Q*, visits, findings, the
+    configuration and how to reproduce it. For several runs
     it shows the median and the range, and details of the one farthest from the optimum. For a folder that holds runs,
     it is the page of `deeptaxi compare`: groups with intervals, and details of the best run.
     """

@@ -226,6 +226,7 @@ def report(run: Run, as_json: bool) -> None:
     """Print the result. The run is already saved, so a closed output pipe is not a failure."""
     from deeptaxi.arguments import title
     from deeptaxi.display import console, tables
+    from deeptaxi.storage.model_card import report_command
 
     summary = run.to_dict()
     network = f"{summary['network']['kind']}, seed {summary['seed']}"
@@ -233,7 +234,10 @@ def report(run: Run, as_json: bool) -> None:
         if as_json:
             options.print_json(summary)
         else:
-            table = tables.training_table(f"{title(summary['environment'])}, {network}", summary)
+            page = None
+            if run.folder is not None and run.config is not None:
+                page = report_command(run.folder, run.config)
+            table = tables.training_table(f"{title(summary['environment'])}, {network}", summary, page)
             console.print_wide(table, console.FACTS)
     except OSError as error:
         if not signals.reader_gone(error):

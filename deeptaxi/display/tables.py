@@ -269,8 +269,11 @@ def sampled_rows(summary: Mapping[str, Any]) -> dict[str, str | Text]:
     return {"Episodes": Text(f"none: {why}", style="yellow")} if why else {}
 
 
-def training_table(title: str, summary: Mapping[str, Any]) -> Table:
-    """Create the final table of a training: the verdict, then how it was obtained and where it is saved."""
+def training_table(title: str, summary: Mapping[str, Any], page: str | None = None) -> Table:
+    """Create the final table of a training: the verdict, how it was obtained, and where it is saved.
+
+    The last line is `page`, the command that writes the page about it.
+    """
     return facts(
         title,
         {
@@ -288,6 +291,7 @@ def training_table(title: str, summary: Mapping[str, Any]) -> Table:
                 if summary["log_unavailable"]
                 else {}
             ),
+            **({"See and play": page} if page else {}),
         },
     )
 

@@ -25,6 +25,18 @@ def count_pairs(pairs: NDArray[Any], states: int, actions: int) -> Counts:
     return np.bincount(pairs, minlength=states * actions).reshape(states, actions)
 
 
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # of base 36
+MOST_STATES = 2_000  # whose greedy actions are recorded: a line of the log stays short
+
+
+def policy_digits(q_values: NDArray[np.float32]) -> str | None:
+    """Return the greedy action of each state of `q_values` `[S, A]`, a digit each; None for large problems."""
+    states, actions = q_values.shape
+    if states > MOST_STATES or actions > len(DIGITS):
+        return None
+    return "".join(DIGITS[action] for action in q_values.argmax(axis=1).tolist())
+
+
 class Snapshots:
     """Takes snapshots, comparing each with the previous one."""
 
@@ -45,6 +57,7 @@ class Snapshots:
         """
         can_be_tried = None if reachable is None else int(np.isfinite(q_values[reachable]).sum())
         before, self._before = self._before, q_values
+        policy = policy_digits(q_values)
         tried = visits > 0
         rows = tried.any(axis=1)
         q_values = q_values[rows]
@@ -65,4 +78,5 @@ class Snapshots:
             int(tried.sum()),
             None if reachable is None else int(reachable.sum()),
             can_be_tried,
+            policy,
         )

@@ -10,8 +10,9 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.evaluation.comparison import Comparison
+from deeptaxi.evaluation.recording import Recording
 from deeptaxi.mdp.describe import GridMap, Names
-from deeptaxi.mdp.table import Bools, Floats, Ints
+from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.metrics import History
 
 
@@ -73,6 +74,33 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
+class Playable:
+    """What episodes are played with.
+
+    Attributes:
+        table: the transition table.
+        time_limit: steps until an episode is cut, or None.
+        horizon: steps that returns are summed over.
+        discount: γ of the objective.
+        training_discount: γ of the training, or None if unknown.
+        best: an optimal policy of the objective, `[S]`: the agent's own where it loses nothing.
+        value: Q* of the objective, `[S, A]`.
+        recordings: of the policies "agent" and "best", by seed.
+        watch: the command that plays the same episodes.
+    """
+
+    table: TransitionTable
+    time_limit: int | None
+    horizon: int
+    discount: float
+    training_discount: float | None
+    best: Ints
+    value: Floats
+    recordings: Mapping[int, Mapping[str, Recording]]
+    watch: str
+
+
+@dataclass(frozen=True, eq=False)
 class GroupContent:
     """Groups of runs beside each other.
 
@@ -98,6 +126,8 @@ class Content:
         subject: the run that is examined in detail.
         remarks: explanations of what is missing.
         groups: the comparison whose best run is examined, or None.
+        playable: what episodes are played with on the page, or None.
+        unplayable: why there is no player.
     """
 
     environment: Mapping[str, Any]
@@ -108,6 +138,8 @@ class Content:
     subject: Subject
     remarks: Sequence[str] = field(default=())
     groups: GroupContent | None = None
+    playable: Playable | None = None
+    unplayable: str = ""
 
     @property
     def histories(self) -> list[History]:

@@ -1,13 +1,17 @@
-"""The page: one HTML file with its styles and figures inside, which makes no network requests.
+"""The page: one HTML file with its styles, figures and player inside, which makes no network requests.
 
+Its content security policy allows one script, the player's, by its digest, and no request.
 Names of runs, environments, states and findings come from untrusted files: all of them are escaped.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -28,6 +32,7 @@ from deeptaxi.report.content import Content, GroupContent, ReportedRun
 from deeptaxi.report.curves import coverage_chart, error_by_state, learning_curves, q_scatter, visits_by_state
 from deeptaxi.report.group_charts import group_charts
 from deeptaxi.report.maps import MOST_CELLS, policy_map
+from deeptaxi.report.play_data import play_data, to_island
 from deeptaxi.storage.model_card import describe_interval
 
 LIMIT = 400_000  # bytes
@@ -35,11 +40,14 @@ LONGEST_TEXT, LONGEST_SETTINGS = 160, 8_000  # characters
 MOST_RUNS, MOST_STATES, FEW_STATES = 100, 25, 10
 MOST_GROUPS = 60
 GROUPS = "groups"  # a section that only a comparison has
+PLAY = "play"
+PLAYER = ("problem", "drawing", "panel", "controls")  # the parts of its script, in this order
 TITLES = {
     GROUPS: "Comparison",
     "verdict": "Verdict",
     "curves": "How it learned",
     "policy": "What it does",
+    PLAY: "Play it",
     "q": "Q against Q*",
     "visits": "What it tried",
     "findings": "Findings",
@@ -64,20 +72,56 @@ class Page:
 
 
 def page(content: Content, limit: int = LIMIT) -> Page:
-    """Render the page; while it has `limit` bytes or more, drop the largest chart."""
+    """Render the page; while it has `limit` bytes or more, drop the player, then the largest chart."""
     with chart.apply_style():
         charts = charts_of(content)
         pictures = {chart.name: chart.inline() for found in charts.values() for chart in found}
     facts = words(content)
+    data = play_data(content)
+    island = None if data is None else to_island(data)
     template = templates().get_template("page.html.jinja")
+    script = player_script()
     dropped: set[str] = set()
     while True:
-        html = template.render(**facts, **place_charts(charts, pictures, dropped))
+        player = place_player(content, island, script)
+        html = template.render(**facts, **place_charts(charts, pictures, dropped), player=player)
         left = pictures.keys() - dropped
-        if len(html.encode()) < limit or not left:
+        if len(html.encode()) < limit or not (left or island):
             break
+        if island:
+            island = ""
+            continue
         dropped.add(max(left, key=lambda name: len(pictures[name])))
-    return Page(html, [chart for found in charts.values() for chart in found], sections(content, charts))
+    shown = sections(content, charts, bool(island))
+    return Page(html, [chart for found in charts.values() for chart in found], shown)
+
+
+def player_script() -> str:
+    """Return the player's script, without the comments' lines and the indentation, which a page need not carry."""
+    folder = files("deeptaxi.report") / "templates" / "player"
+    lines = [line.strip() for part in PLAYER for line in (folder / f"{part}.js").read_text("utf-8").splitlines()]
+    kept = [line for line in lines if line and not line.startswith("//")]
+    return "\n".join(['"use strict";', "(() => {", *kept, "})();"])
+
+
+def place_player(content: Content, island: str | None, script: str) -> dict[str, Any] | None:
+    """Return the player for the template: its data and its script, or why there is none.
+
+    Args:
+        content: the content of the page.
+        island: the data as JSON; empty if it was dropped, None if there is none.
+        script: the script.
+    """
+    if not island:
+        too_large = "the player is left out to keep this page small: `deeptaxi watch` plays episodes"
+        why = content.unplayable if island is None else too_large
+        return {"data": None, "why": why} if why else None
+    return {
+        "data": Markup(island),  # noqa: S704  # JSON in which no text can end the element
+        "script": Markup(script),  # noqa: S704  # our own file
+        "digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "why": content.unplayable,
+    }
 
 
 def templates() -> jinja2.Environment:
@@ -149,11 +193,13 @@ def place_charts(charts: Mapping[str, list[Chart]], pictures: Mapping[str, str],
     return {"charts": shown, "dropped": left_out}
 
 
-def sections(content: Content, charts: Mapping[str, list[Chart]]) -> list[str]:
+def sections(content: Content, charts: Mapping[str, list[Chart]], played: bool) -> list[str]:
     """Return the nonempty sections."""
     empty = {section for section, found in charts.items() if not found}
     if content.subject.comparison is not None:
         empty -= {"policy"}
+    if not played:
+        empty |= {PLAY}
     if content.subject.diagnosis is None:
         empty |= {"findings"}
     if not content.subject.settings:

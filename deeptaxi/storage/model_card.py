@@ -63,6 +63,11 @@ def evaluate_command(folder: Path, config: TrainConfig) -> str:
     return f"deeptaxi evaluate {shlex.quote(str(folder))}{trusting(config)}"
 
 
+def report_command(folder: Path, config: TrainConfig) -> str:
+    """Return the command that writes the page about a run, on which episodes can be played."""
+    return f"deeptaxi report {shlex.quote(str(folder))}{trusting(config)}"
+
+
 def in_memory(config: TrainConfig) -> bool:
     """Return whether the environment or the network was an object in memory."""
     return config.environment.in_memory or config.network.in_memory

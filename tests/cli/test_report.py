@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deeptaxi
 from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, refused, run
 from tests.problems import random_table
@@ -244,3 +246,38 @@ def test_help_is_quick_and_says_what_a_report_is():
     text = run("report", "--help").stdout
     assert "MODEL..." in text
     assert "--figures" in text
+
+
+def test_the_last_line_of_a_training_makes_the_page_with_its_player(type_in):
+    result = type_in("train", *LAKE, "--q-table", *LITTLE, "--out", "models/a run")
+    assert result.exit_code == 0, result.output
+    name, command = re.split(r" {2,}", result.stdout.strip().splitlines()[-1].strip())
+    assert (name, command) == ("See and play", "deeptaxi report 'models/a run'")
+    assert type_in(*shlex.split(command)[1:]).exit_code == 0
+    outline = check_sound(Path("a run.html").read_text(encoding="utf-8"))
+    data = json.loads(outline.text("script", type="application/json"))
+    assert data["watch"] == "deeptaxi watch 'models/a run'"
+    assert [one["seed"] for one in data["recordings"]] == list(range(10))
+    assert data["snapshots"]["updates"] == [3, 6]
+    assert all(len(policy) == 16 for policy in data["snapshots"]["policies"])
+
+
+def test_the_policy_of_the_snapshot_that_was_kept_is_the_one_that_is_played(page_of, lake_run):
+    data = json.loads(Outline(page_of(lake_run).read_text(encoding="utf-8")).text("script", type="application/json"))
+    snapshots = data["snapshots"]
+    kept = snapshots["policies"][snapshots["updates"].index(snapshots["kept"])]
+    assert [int(action, 36) for action in kept] == deeptaxi.load(lake_run).policy.tolist()
+
+
+def test_a_page_says_why_it_has_no_player(page_of, blackjack_run):
+    outline = check_sound(page_of(blackjack_run).read_text(encoding="utf-8"))
+    assert not outline.all("script")
+    assert any("There is no player, as " in "".join(text) for _, _, text in outline.all("p"))
+
+
+def test_the_page_of_a_rainy_taxi_has_a_player_and_keeps_its_size(tmp_path):
+    folder = trained(tmp_path / "rainy", "Taxi-v4", "--env-arg", "is_rainy=true", "--q-table")
+    outline, _ = report(tmp_path, folder)
+    data = json.loads(outline.text("script", type="application/json"))
+    assert (data["states"], len(data["q"])) == (500, 3_000)
+    assert not any("left out" in "".join(text) for _, _, text in outline.all("p"))

@@ -22,7 +22,7 @@ def test_a_snapshot_is_over_visited_states_and_allowed_actions():
     visits = np.array([[1, 0], [0, 0], [2, 3], [0, 1]])
     first = look(10, np.array([[1, 2], [90, 99], [3, NO], [0, 4]], np.float32), visits)
     # The states 0, 2 and 3: greedy 1, 0, 1. Four of their eight pairs were tried.
-    assert first == Snapshot(10, 0.0, 4.0, 2.0, None, None, 1, 2 / 3, 3, 4)
+    assert first == Snapshot(10, 0.0, 4.0, 2.0, None, None, 1, 2 / 3, 3, 4, policy="1101")
     second = look(20, np.array([[3, 2], [0, 0], [3, NO], [0, 5]], np.float32), visits)
     # |2|, |0|, |0|, |0|, |1| of the five values; one of three greedy actions is another one.
     assert (second.q_change, second.policy_change) == (pytest.approx(3 / 5), pytest.approx(1 / 3))
@@ -30,6 +30,17 @@ def test_a_snapshot_is_over_visited_states_and_allowed_actions():
     assert (second.states_reachable, second.pairs_reachable) == (None, None)
     third = look(30, np.array([[3, 2], [0, 0], [3, NO], [0, 5]], np.float32), visits, np.array([1, 1, 1, 0], bool))
     assert (third.states_reachable, third.pairs_reachable) == (3, 5)
+
+
+def test_a_snapshot_has_the_greedy_action_of_every_state_of_a_small_problem():
+    many = np.zeros((2_001, 2), np.float32)
+    assert (
+        Snapshots()(1, np.eye(36, dtype=np.float32), np.ones((36, 36), int)).policy
+        == "0123456789abcdefghijklmnopqrstuvwxyz"
+    )
+    assert Snapshots()(2, np.zeros((36, 37), np.float32), np.ones((36, 37), int)).policy is None
+    assert Snapshots()(1, many, np.ones(many.shape, int)).policy is None
+    assert Snapshots()(1, many[1:], np.ones((2_000, 2), int)).policy == "0" * 2_000
 
 
 LOOPS = {"gymnasium": {"loop": "gymnasium"}, "compiled": {"loop": "compiled"}}

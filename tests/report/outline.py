@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from html.parser import HTMLParser
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -58,6 +61,20 @@ class Outline(HTMLParser):
             self._open[-1][2].append(data)
 
 
+def check_scripts(outline: Outline) -> None:
+    """Assert that the only script is the player's, that its policy allows no other, and that its data is JSON."""
+    policy = next(attributes["content"] for _, attributes, _ in outline.all("meta") if "http-equiv" in attributes)
+    assert policy.startswith("default-src 'none'; ")
+    scripts = {attributes.get("type", "script"): "".join(text) for _, attributes, text in outline.all("script")}
+    assert len(scripts) == len(outline.all("script")) in (0, 2)
+    if not scripts:
+        assert "script-src" not in policy
+        return
+    digest = base64.b64encode(hashlib.sha256(scripts["script"].encode()).digest()).decode()
+    assert policy.endswith(f"; script-src 'sha256-{digest}'")
+    json.loads(scripts["application/json"])
+
+
 def check_sound(html: str) -> Outline:
     """Assert that a page is well-formed, complete in itself, small, and tells its pictures in words."""
     outline = Outline(html)
@@ -66,7 +83,7 @@ def check_sound(html: str) -> Outline:
     assert len(html.encode()) < 400_000
     assert "http://" not in html
     assert "https://" not in html
-    assert not outline.all("script")
+    check_scripts(outline)
     assert not outline.all("img")
     for _, attributes, _ in outline.elements:
         assert "src" not in attributes
