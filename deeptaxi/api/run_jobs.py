@@ -97,7 +97,7 @@ class JobRunner:
         if self.folder is None:
             return run_training(self.plan(job), self.watchers, self.options)
         folder, logs = self.folder / job.name, self.logs / job.point
-        options = replace(self.options, last_checkpoint=False)
+        options = replace(self.options, last_checkpoint=False, name=f"{self.folder.resolve().name}/{job.name}")
         if any(checkpoints.files_in(folder)):
             with suppress(UsageError):  # of another processor or version, say: begin anew instead
                 return self.resume(folder, options)

@@ -33,6 +33,7 @@ class RunOptions:
         last_checkpoint: whether a training that was not interrupted writes one at its end, to resume for more updates.
         tensorboard: whether to also log for TensorBoard.
         track: names of trackers.
+        name: of the run in trackers; None for that of its folder.
     """
 
     stop: Callable[[], bool] = never
@@ -42,6 +43,7 @@ class RunOptions:
     last_checkpoint: bool = True
     tensorboard: bool = True
     track: tuple[str, ...] = ()
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.stop_after is not None and self.stop_after < 1:

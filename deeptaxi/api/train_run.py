@@ -254,6 +254,7 @@ def run_training(planned: Plan, watchers: Sequence[Callback] = (), run_options: 
     point = planned.resume_point
     before = point.log.records if point and point.log else ()
     name = planned.run_folder.folder.resolve().name if planned.run_folder else runs.default_name(planned.config)
+    name = run_options.name or name
     with open_trackers(run_options.track, name, with_saved_table(planned).config, before) as trackers:
         run, warnings = train_and_save(planned, [*trackers, *watchers], run_options)
         for warning in warnings:

@@ -36,7 +36,7 @@ from deeptaxi.schema import coerce, leaf_settings, nest, show, to_lists, value_a
 LARGEST_SEED = 2**63 - 1
 MOST_JOBS = 1_000_000
 LONGEST_NAME = 80  # characters of a point's folder
-ENVIRONMENT_ARGUMENT = ("environment", "kwargs")  # begins the path of an argument of the environment
+ARGUMENTS = (("environment", "kwargs"), ("network", "kwargs"))  # begin the paths of arguments, which have no type
 KEYS = ("environments", "seeds", "grid", "settings", "preset")
 
 
@@ -113,11 +113,11 @@ def settings_by_name() -> Mapping[str, tuple[tuple[str, ...], Any]]:
 
 
 def find_setting(name: str) -> tuple[tuple[str, ...], Any]:
-    """Return the path and type of a setting; the type of an environment's argument is None.
+    """Return the path and type of a setting; the type of an argument is None.
 
     Args:
         name: of an option (``learning_rate``), dotted as in a file (``optimizer.learning_rate``), or of an argument of
-            the environment (``environment.kwargs.is_slippery``).
+            the environment (``environment.kwargs.is_slippery``) or of the network's builder (``network.kwargs.width``).
 
     Raises:
         UsageError: no setting has this name, or it is not varied by a grid.
@@ -133,7 +133,7 @@ def find_setting(name: str) -> tuple[tuple[str, ...], Any]:
     if plain in known:
         return known[plain]
     path = tuple(plain.split("."))
-    if path[:2] == ENVIRONMENT_ARGUMENT and len(path) == 3 and path[2].isidentifier():
+    if path[:2] in ARGUMENTS and len(path) == 3 and path[2].isidentifier():
         return path, None
     raise UsageError(f"--grid {name}: unknown setting{nearest(plain, known)}")
 
@@ -294,10 +294,10 @@ def refuse_varied(axes: Any, settings: Any) -> None:
 
 
 def with_setting(settings: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
-    """Return nested settings with one more; an argument of the environment joins the others."""
-    if path[:2] == ENVIRONMENT_ARGUMENT:
-        kwargs = settings.get("environment", {}).get("kwargs", {})
-        return merge(settings, {"environment": {"kwargs": {**kwargs, path[2]: value}}})
+    """Return nested settings with one more; an argument joins the others."""
+    if path[:2] in ARGUMENTS:
+        kwargs = settings.get(path[0], {}).get("kwargs") or {}
+        return merge(settings, {path[0]: {"kwargs": {**kwargs, path[2]: value}}})
     return merge(settings, nest({path: value}))
 
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from deeptaxi.config import TrainConfig, known_keys
 from deeptaxi.errors import UsageError, nearest
-from deeptaxi.experiments.grid import ENVIRONMENT_ARGUMENT, find_setting, format_value
+from deeptaxi.experiments.grid import ARGUMENTS, find_setting, format_value
 from deeptaxi.io.safe_load import is_a, read_toml
 from deeptaxi.schema import coerce, nest, to_lists, to_mapping
 
@@ -200,7 +200,7 @@ def check_values(name: str, path: tuple[str, ...], hint: Any, values: list[Any])
     Raises:
         UsageError: one is wrong.
     """
-    if path[:2] == ENVIRONMENT_ARGUMENT:
+    if path[:2] in ARGUMENTS:
         return
     for value in values:
         known_keys(nest({path: to_lists(coerce(value, hint, name))}))

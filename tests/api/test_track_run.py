@@ -65,6 +65,14 @@ def test_a_training_in_memory_has_settings_curves_verdict_and_files(folder: Path
     assert run.to_dict()["tracking_unavailable"] is None
 
 
+def test_seeds_are_named_after_their_folder(table: TransitionTable, tmp_path: Path) -> None:
+    settings = {**CHAIN, "updates": 5}
+    del settings["seed"]
+    group = deeptaxi.train(table, seeds="0-1", out=tmp_path / "mine", logs=tmp_path, track="mlflow", **settings)
+    runs = [run.history.tracked[0].run for run in group if run.history is not None]
+    assert [mlflow.get_run(run).info.run_name for run in runs] == ["mine/seed-0", "mine/seed-1"]
+
+
 def test_it_trains_to_the_same_weights_as_without(table: TransitionTable, kept: Any) -> None:
     assert deeptaxi.train(table, track=["mlflow"], **CHAIN).weights_digest == kept.weights_digest
 

@@ -111,6 +111,16 @@ def test_a_grid_is_every_combination_seeds_last():
     }
 
 
+def test_arguments_of_a_network_join_those_of_all_jobs():
+    network = {"builder": "net.py:build", "kwargs": {"depth": 2}}
+    grid = Grid((0,), ("Taxi-v4",), {"network.kwargs.width": (4, 8)}, {"network": network})
+    assert [job.values["network"]["kwargs"] for job in grid.jobs()] == [
+        {"depth": 2, "width": 4},
+        {"depth": 2, "width": 8},
+    ]
+    assert [job.point for job in grid.jobs()] == ["width=4", "width=8"]
+
+
 def test_a_group_of_seeds_has_one_point_without_a_name():
     jobs = list(Grid((3, 1), settings=LAKE).jobs())
     assert [(job.name, job.point, job.varied) for job in jobs] == [("seed-3", "", {}), ("seed-1", "", {})]
