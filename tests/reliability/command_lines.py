@@ -30,11 +30,14 @@ JUNK = (
 FLOATS = ["0.5", "0.9", "0.001", "0.25", "1", "1e-30", "1e30"]
 INTEGERS = ["1", "2", "3", "5", "4", "0", "-1", "100000", "1000000000"]
 SIZES = ("8", "8,4", "4,4,4,4,4,4", "0", "-1", "8,", ",", "8;4", "8.0", "1000000000", "8, 4")
+BRIEF = (
+    *("--updates", "5", "--environments", "2", "--batch-size", "4", "--replay-start", "8", "--eval-every", "5"),
+    *("--replay-capacity", "100"),
+)
 SMALL = {
-    "train": (
-        *("--updates", "5", "--environments", "2", "--batch-size", "4", "--replay-start", "8", "--eval-every", "5"),
-        *("--replay-capacity", "100", "--no-tensorboard"),
-    ),
+    "train": (*BRIEF, "--no-tensorboard"),
+    "sweep": (*BRIEF, "--no-tensorboard", "--workers", "0"),
+    "tune": (*BRIEF, "--trials", "1", "--seeds", "0"),
     "evaluate": ("--episodes", "2"),
     "watch": ("--max-steps", "3", "--plain"),
     "diagnose": ("--episodes", "2"),

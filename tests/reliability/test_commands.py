@@ -20,7 +20,7 @@ JSON = Line(0, ("evaluate", "run", "--json"), as_json=True)
 
 
 def test_every_option_of_every_command_is_generated() -> None:
-    typed = {word.partition("=")[0] for line in generate(4000, 0) for word in line.words}
+    typed = {word.partition("=")[0] for line in generate(12_000, 0) for word in line.words}
     for name, command in commands().items():
         for option in command.params:
             if isinstance(option, click.Option) and option.name not in LEFT_OUT:
