@@ -155,18 +155,14 @@ class _TensorFlow:
         self._variables = [tf.Variable(value) for value in arrays_of(state)]
         self._functions = functions
         self._compiled: dict[str, Callable[[list[Any]], Any]] = {}
-        self._read: Any = None  # the state, read since the last call; kept during a call, all of it would be copied
 
     def reset(self, state: Any) -> None:
-        self._read = None
         for variable, value in zip(self._variables, arrays_of(state), strict=True):
             variable.assign(value)
 
     @property
     def state(self) -> Any:
-        if self._read is None:
-            self._read = pack_as(self._structure, [variable.value() for variable in self._variables])
-        return self._read
+        return pack_as(self._structure, [variable.value() for variable in self._variables])  # kept, it would be copied
 
     def arguments(self, values: Any) -> Any:
         import tensorflow as tf
@@ -179,7 +175,7 @@ class _TensorFlow:
         return tf.experimental.dlpack.from_dlpack(buffer.__dlpack__())
 
     def call(self, function: str, *arguments: Any) -> Any:
-        tensors, self._read = arrays_of(arguments), None
+        tensors = arrays_of(arguments)
         if function not in self._compiled:
             concrete = self._compile(self._functions[function], arguments).get_concrete_function(*tensors)
             self._compiled[function] = concrete_call(concrete)
