@@ -29,7 +29,7 @@ LONG_TRAINING = (
 )
 ALLOWED = 0.02
 EVERY = 0.5  # seconds between two samples
-WARM_UP = 0.15  # share of the time, from the first record on
+WARM_UP = 0.15  # share of the time, from then on
 START = 120.0  # seconds until a training must have begun, or ended
 FEWEST = 10  # samples
 KINDS = 3  # of trainings, in the second form
@@ -94,8 +94,12 @@ def sampled(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> l
 
 
 def begun(folder: Path) -> bool:
-    """Whether the long training has begun, or each kind of the many has been trained twice."""
-    return len((folder / "out").read_bytes().splitlines()) >= KINDS * 2 or any(folder.glob("logs/run/*.jsonl"))
+    """Whether the long training has been evaluated twice, or each kind of the many has been trained twice.
+
+    A log has its first line before its training has loaded all that it needs.
+    """
+    evaluated = [path.read_bytes().count(b'"evaluation"') for path in folder.glob("logs/run/*.jsonl")]
+    return len((folder / "out").read_bytes().splitlines()) >= KINDS * 2 or any(count >= 2 for count in evaluated)
 
 
 def grown(samples: list[int]) -> float:
