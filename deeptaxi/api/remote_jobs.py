@@ -7,16 +7,22 @@ client, so that what their files say of each other holds there too.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deeptaxi.api.run_jobs import JobRunner
+from deeptaxi.api.job_runner import JobRunner
 from deeptaxi.api.run_options import RunOptions
+from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.errors import UsageError, one_line
-from deeptaxi.experiments.grid import Job
-from deeptaxi.experiments.worker_pool import Result, failed
+from deeptaxi.experiments.cluster_start import read_options, start_cluster
+from deeptaxi.experiments.dask_cluster import DaskCluster, check_address, check_installed
+from deeptaxi.experiments.grid import Job, program_of
+from deeptaxi.experiments.worker_pool import Executor, Result, failed
 from deeptaxi.io.atomic import write_atomic_all
 from deeptaxi.storage import checkpoints, logs, runs
 from deeptaxi.storage.run_folder import CARD_JSON
@@ -130,3 +136,72 @@ def write_files(folder: Path, prefix: str, files: Mapping[str, bytes], last: str
             for name, data in found.items():
                 (aside / Path(name).name).write_bytes(data)
     return set(found)
+
+
+@dataclass(frozen=True)
+class RemoteWorkers:
+    """The workers of a cluster that a sweep is to run on; see `sweep`.
+
+    Raises:
+        UsageError: the options exclude each other, or a package is not installed.
+    """
+
+    scheduler: Any
+    cluster: str | None
+    options: str | Path | Mapping[str, Any] | None
+    workers: int | None
+
+    def __post_init__(self) -> None:
+        if self.scheduler is not None and self.cluster is not None:
+            raise UsageError("--scheduler names a scheduler that runs, and --cluster starts one: leave out one of them")
+        if self.cluster is None and self.options is not None:
+            raise UsageError("--cluster-options are of --cluster slurm or --cluster kubernetes: add it")
+        if self.scheduler is not None and self.workers is not None:
+            raise UsageError("--workers is of this computer or of --cluster: the scheduler has the workers that it has")
+        if self.cluster is not None and not self.workers:
+            raise UsageError(f"--cluster {self.cluster}: say how many workers to ask for, such as --workers 20")
+        if self.wanted:
+            check_installed(self.cluster)
+        if self.scheduler is not None:
+            check_address(self.address)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are any."""
+        return self.scheduler is not None or self.cluster is not None
+
+    @property
+    def address(self) -> str:
+        """The address of the scheduler that runs."""
+        return str(getattr(self.scheduler, "scheduler_address", self.scheduler))
+
+    @contextmanager
+    def open(
+        self,
+        folder: Path,
+        logs: Path,
+        arguments: Mapping[str, Any],
+        run_options: RunOptions,
+        warn: Callable[[str], object],
+    ) -> Iterator[Executor]:
+        """Connect to the workers for the duration of the block.
+
+        Raises:
+            UsageError: a worker has another version of deeptaxi, or an option is wrong.
+            DeepTaxiError: the scheduler does not answer, or has no workers.
+        """
+        folders = Folders.of(folder, logs)
+        silent = RunOptions(checkpoints=False, tensorboard=run_options.tensorboard)
+        build = partial(build_remote_runner, arguments, silent, folders, str(Path.cwd()), chosen_backend())
+        with ExitStack() as opened:
+            if self.cluster is not None:
+                given = self.options or {}
+                options = given if isinstance(given, Mapping) else read_options(Path(given))
+                address = opened.enter_context(start_cluster(self.cluster, self.workers or 1, options))
+                where = f"--cluster {self.cluster} --workers {self.workers}"
+            else:
+                address = self.address
+                where = f"--scheduler {address}"
+            resume = f"deeptaxi sweep --resume {shlex.quote(str(folder))} {where}"
+            save, patient = partial(save_files, folders), self.cluster is not None
+            yield opened.enter_context(DaskCluster(address, build, save, program_of, warn, resume, patient))

@@ -67,6 +67,17 @@ def refuse_with_resume(**given: object) -> None:
             raise UsageError(f"--resume continues the run unchanged: leave out --{name}")
 
 
+def refuse_with_seeds(**given: object) -> None:
+    """Reject options that do not go with several seeds.
+
+    Raises:
+        UsageError: an option is given; the message names it.
+    """
+    for name, value in given.items():
+        if value is not None and value is not False:
+            raise UsageError(f"--seeds trains one agent for each: leave out --{name.replace('_', '-')}")
+
+
 @dataclass(frozen=True)
 class NetworkOptions:
     """Options that select the network, as `train` takes them; `given` holds individual settings, nested.

@@ -5,26 +5,37 @@ from __future__ import annotations
 import itertools
 import os
 import shlex
+import statistics
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from deeptaxi.api.job_runner import JobRunner, build_runner
 from deeptaxi.api.networks import GivenNetwork, check_network_name, with_network
+from deeptaxi.api.remote_jobs import RemoteWorkers
 from deeptaxi.api.rich_repr import RichRepr
-from deeptaxi.api.run_options import EVERY, RunOptions, never
+from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume
 from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
-from deeptaxi.backend.exactness import chosen_backend
+from deeptaxi.backend import keras_backend
 from deeptaxi.config import EnvironmentConfig, TrainConfig, merge, requested_environment, resolve
 from deeptaxi.errors import CallbackError, UsageError
-from deeptaxi.experiments.dask_cluster import DaskCluster, check_address, check_installed
-from deeptaxi.experiments.grid import Grid, Job, check_tables, find_setting, grid_of, read_grid, refuse_varied
+from deeptaxi.experiments.grid import (
+    Grid,
+    Job,
+    check_tables,
+    find_setting,
+    grid_of,
+    program_of,
+    read_grid,
+    refuse_varied,
+)
 from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
 from deeptaxi.io.atomic import make_folder, remove_if_empty
@@ -159,29 +170,31 @@ def summarize_point(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "seeds": len(results),
         "optimal": sum(map(is_optimal, results)),
         "failed": len(results) - len(done),
-        "score": median([score for score in scores if score is not None]),
-        "updates": median([result["updates"] for result in done]),
-        "best_update": median([result["best_update"] for result in done if result["best_update"] is not None]),
-        "train_seconds": median([result["train_seconds"] for result in done]),
+        "score": median(score for score in scores if score is not None),
+        "updates": median(result["updates"] for result in done),
+        "best_update": median(result["best_update"] for result in done if result["best_update"] is not None),
+        "train_seconds": median(result["train_seconds"] for result in done),
     }
 
 
-def median(values: Sequence[float]) -> float | None:
-    """Return the median; None of nothing."""
-    if not values:
-        return None
-    ordered, half = sorted(values), len(values) // 2
-    return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
+def median(values: Iterable[float]) -> float | None:
+    """Return the median; None if there are no values."""
+    known = list(values)
+    return statistics.median(known) if known else None
 
 
-def run_jobs(
+def ignore(_result: Mapping[str, Any], _progress: Progress) -> None:
+    """Show nothing."""
+
+
+def run_grid(
     grid: Grid,
     executor: Executor,
     folder: SweepFolder | None = None,
     before: Mapping[str, Mapping[str, Any]] | None = None,
     stop: Callable[[], bool] = never,
-    watch: Watch = lambda _result, _progress: None,
-) -> tuple[list[Mapping[str, Any]], bool]:
+    watch: Watch = ignore,
+) -> SweepResult:
     """Run the jobs of a grid that are left.
 
     Args:
@@ -192,11 +205,8 @@ def run_jobs(
             again.
         stop: see `Executor.run`.
         watch: called with each line and how far the sweep is.
-
-    Returns:
-        The lines of all jobs that have ended, in the order of the grid, and whether jobs are left.
     """
-    jobs = list(grid.jobs())
+    began, jobs = time.monotonic(), list(grid.jobs())
     found = {name: line for name, line in (before or {}).items() if line["status"] == DONE}
     if folder is not None:
         found = {name: line for name, line in found.items() if (folder.path / name / MODEL_FILE).exists()}
@@ -204,6 +214,9 @@ def run_jobs(
     for line in found.values():
         progress.add(line, fresh=False)
     left = [job for job in jobs if job.name not in found]
+    if isinstance(executor, InProcess):
+        with status("starting Keras …"):
+            keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
     with status(f"training {len(left):,} of {len(jobs):,} jobs …"):
         for result in executor.run(left, stop):
             if result.get("stopped") == "interrupted" and not result.get("failure") and stop():
@@ -213,14 +226,9 @@ def run_jobs(
                 folder.append(result)
             progress.add(result)
             watch(result, progress)
-    lines = [found[job.name] for job in jobs if job.name in found]
-    return lines, len(lines) < len(jobs)
-
-
-def program_of(job: Job) -> tuple[Any, ...]:
-    """Return what decides which program a job runs: the values that are no real numbers, which are arguments of it."""
-    kinds = {name: None if name == "env" else find_setting(name)[1] for name in job.varied}
-    return tuple((name, str(value)) for name, value in job.varied.items() if kinds[name] not in (float, float | None))
+    lines = tuple(found[job.name] for job in jobs if job.name in found)
+    path = None if folder is None else folder.path
+    return SweepResult(path, grid, lines, {}, len(lines) < len(jobs), time.monotonic() - began)
 
 
 @contextmanager
@@ -325,6 +333,7 @@ def sweep(
     env: str | Sequence[str] = (),
     grid: Mapping[str, Sequence[Any]] | None = None,
     seeds: str | int | Sequence[int] | None = None,
+    q_table: bool = False,
     preset: str | None = None,
     config: Config | None = None,
     env_args: Mapping[str, Any] | None = None,
@@ -346,7 +355,7 @@ def sweep(
 ) -> SweepResult:
     """Train every combination of environments, values and seeds; save each run, and the line of each job.
 
-    A job that fails does not stop the others. A sweep that was killed goes on with `resume`. The weights of a job are
+    A job that fails does not stop the others, and `resume` continues a sweep that was killed. The weights of a job are
     those of `deeptaxi.train` with the same settings and seed, whatever the number of workers.
 
     Args:
@@ -354,14 +363,15 @@ def sweep(
         env: names of environments.
         grid: the values of each varied setting, by its name: ``{"learning_rate": [0.001, 0.003]}``.
         seeds: such as ``"0-9"``, or ``range(10)``.
-        preset: as for `train`, as are `config`, `env_args`, `network_args`, `tensorboard`, `trust_env` and
+        q_table: as for `train`, as are `preset`, `config`, `env_args`, `network_args`, `tensorboard`, `trust_env` and
             `checkpoint_every`.
-        config: see `preset`.
-        env_args: see `preset`.
-        network_args: see `preset`.
+        preset: see `q_table`.
+        config: see `q_table`.
+        env_args: see `q_table`.
+        network_args: see `q_table`.
         out: the folder to write; None for a free name in `models/`.
         logs: folder for the logs.
-        resume: the folder of a sweep to go on with; all else is as it was begun.
+        resume: the folder of a sweep to continue; its settings apply.
         workers: number of processes; None for one per processor, 0 for none but this one; of a `cluster`, how many to
             ask for.
         scheduler: the address of a Dask scheduler, such as ``"tcp://host:8786"``, whose workers train; or a cluster of
@@ -369,9 +379,9 @@ def sweep(
         cluster: ``"slurm"`` or ``"kubernetes"``: start Dask there.
         cluster_options: of `dask_jobqueue.SLURMCluster` or `dask_kubernetes.operator.KubeCluster`: a TOML file, or a
             mapping.
-        tensorboard: see `preset`.
-        trust_env: see `preset`.
-        checkpoint_every: see `preset`.
+        tensorboard: see `q_table`.
+        trust_env: see `q_table`.
+        checkpoint_every: see `q_table`.
         stop: called between jobs and updates; once it returns True, the sweep ends, to be resumed.
         watch: called with the line of each job as it ends, and a `Progress`.
         warn: called with a line that the user should know, such as that workers have another processor.
@@ -386,11 +396,13 @@ def sweep(
     remote = RemoteWorkers(scheduler, cluster, cluster_options, workers)
     own, value = with_network(settings, network_args)
     if resume is not None:
+        typed = {"spec": spec, "env": env, "grid": grid, "seeds": seeds is not None, "q-table": q_table, **own}
+        refuse_with_resume(**typed, preset=preset, config=config, out=out, **{"env-arg": env_args})
         folder = Path(resume)
         whole, before = read_sweep(folder)
         trust_network = trust_env
     else:
-        whole, before = build_grid(spec, env, grid, seeds, preset, config, env_args, own), {}
+        whole, before = build_grid(spec, env, grid, seeds, q_table, preset, config, env_args, own), {}
         folder = free_folder(default_sweep_name(whole)) if out is None else Path(out)
         named = {find_setting(name)[0] for name in grid or {}}
         trust_network = trust_env or settings.get("network") is not None or ("network", "builder") in named
@@ -402,7 +414,7 @@ def sweep(
     for one in configs:
         check_network_name(one.network, given)
     check_environments(configs, trust_env)
-    began, stop = time.monotonic(), stop or never
+    stop = stop or never
     run_options = RunOptions(stop=stop, checkpoint_every=checkpoint_every, tensorboard=tensorboard)
     own_logs = Path(logs) / folder.resolve().name
     arguments = {"trust": trust_env, "given": given}
@@ -414,8 +426,7 @@ def sweep(
             here = {"folder": folder, "logs": own_logs, **arguments}
             executor = build_executor(min(count, whole.count), here, run_options)
         writing = opened.enter_context(open_sweep_folder(folder, own_logs, whole, resume is not None))
-        lines, left = run_jobs(whole, executor, writing, before, stop, watch or (lambda _line, _progress: None))
-    return SweepResult(folder, whole, tuple(lines), {}, left, time.monotonic() - began)
+        return run_grid(whole, executor, writing, before, stop, watch or ignore)
 
 
 def check_workers(workers: int | None) -> None:
@@ -435,89 +446,11 @@ def build_executor(workers: int, arguments: Mapping[str, Any], run_options: RunO
         workers: number of processes; 0 for this one.
         arguments: of `JobRunner`, which are pickled.
         run_options: of each run; a worker is ended from outside, so its runs do not ask to stop.
-
     """
-    from deeptaxi.api.run_jobs import JobRunner, build_runner
-    from deeptaxi.backend import keras_backend
-
     if workers == 0:
-        with status("starting Keras …"):
-            keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
         return InProcess(JobRunner(**arguments, options=run_options))
     silent = RunOptions(checkpoint_every=run_options.checkpoint_every, tensorboard=run_options.tensorboard)
     return WorkerPool(workers, partial(build_runner, {**arguments, "options": silent}), program_of)
-
-
-@dataclass(frozen=True)
-class RemoteWorkers:
-    """The workers of a cluster that a sweep is to run on; see `sweep`.
-
-    Raises:
-        UsageError: the options exclude each other, or a package is not installed.
-    """
-
-    scheduler: Any
-    cluster: str | None
-    options: str | Path | Mapping[str, Any] | None
-    workers: int | None
-
-    def __post_init__(self) -> None:
-        if self.scheduler is not None and self.cluster is not None:
-            raise UsageError("--scheduler names a scheduler that runs, and --cluster starts one: leave out one of them")
-        if self.cluster is None and self.options is not None:
-            raise UsageError("--cluster-options are of --cluster slurm or --cluster kubernetes: add it")
-        if self.scheduler is not None and self.workers is not None:
-            raise UsageError("--workers is of this computer or of --cluster: the scheduler has the workers that it has")
-        if self.cluster is not None and not self.workers:
-            raise UsageError(f"--cluster {self.cluster}: say how many workers to ask for, such as --workers 20")
-        if self.wanted:
-            check_installed(self.cluster)
-        if self.scheduler is not None:
-            check_address(self.address)
-
-    @property
-    def wanted(self) -> bool:
-        """Whether there are any."""
-        return self.scheduler is not None or self.cluster is not None
-
-    @property
-    def address(self) -> str:
-        """The address of the scheduler that runs."""
-        return str(getattr(self.scheduler, "scheduler_address", self.scheduler))
-
-    @contextmanager
-    def open(
-        self,
-        folder: Path,
-        logs: Path,
-        arguments: Mapping[str, Any],
-        run_options: RunOptions,
-        warn: Callable[[str], object],
-    ) -> Iterator[Executor]:
-        """Connect to the workers for the duration of the block.
-
-        Raises:
-            UsageError: a worker has another version of deeptaxi, or an option is wrong.
-            DeepTaxiError: the scheduler does not answer, or has no workers.
-        """
-        from deeptaxi.api.remote_jobs import Folders, build_remote_runner, save_files
-        from deeptaxi.experiments.cluster_start import read_options, start_cluster
-
-        folders = Folders.of(folder, logs)
-        silent = RunOptions(checkpoints=False, tensorboard=run_options.tensorboard)
-        build = partial(build_remote_runner, arguments, silent, folders, str(Path.cwd()), chosen_backend())
-        with ExitStack() as opened:
-            if self.cluster is not None:
-                given = self.options or {}
-                options = given if isinstance(given, Mapping) else read_options(Path(given))
-                address = opened.enter_context(start_cluster(self.cluster, self.workers or 1, options))
-                where = f"--cluster {self.cluster} --workers {self.workers}"
-            else:
-                address = self.address
-                where = f"--scheduler {address}"
-            resume = f"deeptaxi sweep --resume {shlex.quote(str(folder))} {where}"
-            save, patient = partial(save_files, folders), self.cluster is not None
-            yield opened.enter_context(DaskCluster(address, build, save, program_of, warn, resume, patient))
 
 
 def build_grid(
@@ -525,6 +458,7 @@ def build_grid(
     env: str | Sequence[str],
     axes: Mapping[str, Sequence[Any]] | None,
     seeds: str | int | Sequence[int] | None,
+    q_table: bool,
     preset: str | None,
     config: Config | None,
     env_args: Mapping[str, Any] | None,
@@ -537,7 +471,7 @@ def build_grid(
     """
     values: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else read_grid(Path(spec)) if spec else {}
     names = [env] if isinstance(env, str) else list(env)
-    own = merge_settings(None, env_args, config, False, settings)
+    own = merge_settings(None, env_args, config, q_table, settings)
     if "seed" in own:
         raise UsageError("a sweep has several seeds: give --seeds")
     check_tables(values)
@@ -547,7 +481,7 @@ def build_grid(
         values["environments"] = names
     if axes:
         values["grid"] = {**values.get("grid", {}), **{name: list(found) for name, found in axes.items()}}
-    refuse_varied(values.get("grid"), merge_settings(None, env_args, None, False, settings))
+    refuse_varied(values.get("grid"), merge_settings(None, env_args, None, q_table, settings))
     if seeds is not None:
         values["seeds"] = seeds
     if preset is not None:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
 from deeptaxi.api.environments import EnvLike, name_of, open_value
+from deeptaxi.api.job_runner import JobRunner
 from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.run import Run
-from deeptaxi.api.run_jobs import JobRunner
-from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume
+from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume, refuse_with_seeds
 from deeptaxi.api.settings import Config, TrainOptions, TrainSettings, merge_settings
-from deeptaxi.api.status import status
 from deeptaxi.api.sweep import (
     Progress,
     SweepResult,
     Watch,
     default_sweep_name,
     free_folder,
+    ignore,
     open_sweep_folder,
-    run_jobs,
+    run_grid,
 )
 from deeptaxi.api.train_run import plan, reserve_run_folder, resume_plan, run_training
-from deeptaxi.backend import keras_backend
-from deeptaxi.errors import CallbackError, UsageError
+from deeptaxi.errors import CallbackError
 from deeptaxi.experiments.grid import Grid, check_seeds
 from deeptaxi.experiments.results import is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import InProcess
@@ -74,7 +73,7 @@ def train(
             its class, or a function that makes it.
         seeds: train an agent for each seed, such as ``"0-63"`` or ``range(64)``, and return a `SweepResult`. Keras is
             imported and programs are compiled once; each agent has the weights of its own training with `seed`. With
-            `out`, that folder has a run for each, and `resume` goes on with it.
+            `out`, that folder has a run for each, and `resume` continues with it.
         q_table: whether to use a network without hidden layers or biases, whose weights are the Q table.
         preset: name of a preset, see `listing.presets`; None for the one that fits.
         config: a TOML file, a mapping of the same form, or the `config` of another run.
@@ -121,13 +120,15 @@ def train(
     given = GivenNetwork.of(own, value, trust_env)
     if seeds is not None or (resume is not None and is_sweep(Path(resume))):
         refuse_with_seeds(seed=own.get("seed"), stop_after=stop_after, force=force)
+        runner = JobRunner(None, LOGS, run_options, trust_env or env is not None, table, given, (watching,))
         if resume is not None:
             named_env = given_env if table is None else None  # an object is in no file, and given again
             others = {name: found for name, found in own.items() if name != "network" or value is None}
-            refuse_with_resume(env=named_env, seeds=seeds, preset=preset, config=config, out=out, **others)
-        values = {} if resume is not None else merge_settings(name, env_args, config, q_table, own)
-        runner = JobRunner(None, LOGS, run_options, trust_env or env is not None, table, given, (watching,))
-        return train_seeds(values, seeds, preset, runner, out, logs or LOGS, resume, watching)
+            refuse_with_resume(env=named_env, seeds=seeds is not None, preset=preset, config=config, out=out, **others)
+            return train_seeds(*read_sweep(Path(resume)), runner, Path(resume), Path(logs or LOGS), watching)
+        values = merge_settings(name, env_args, config, q_table, own)
+        grid = Grid(check_seeds(() if seeds is None else seeds), settings=values, preset=preset)
+        return train_seeds(grid, None, runner, folder_of_seeds(grid, runner, out), Path(logs or LOGS), watching)
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = merge_settings(name, env_args, None, q_table, own)
@@ -155,34 +156,43 @@ def raise_callback_error(run: Run, error: CallbackError | None) -> Run:
     raise error
 
 
-def train_seeds(
-    values: Mapping[str, Any],
-    seeds: str | int | Sequence[int] | None,
-    preset: str | None,
-    runner: JobRunner,
-    out: str | Path | Literal[True] | None,
-    logs: str | Path,
-    resume: str | Path | None,
-    watching: UserCallbacks | None = None,
-    watch: Watch = lambda _line, _progress: None,
-) -> SweepResult:
-    """Train an agent for each seed in this process, with the settings `values`.
-
-    The first agent's settings are checked before anything is written. See `train`.
+def folder_of_seeds(grid: Grid, runner: JobRunner, out: str | Path | Literal[True] | None) -> Path | None:
+    """Return the folder for the agents of a grid, whose settings are checked before anything is written.
 
     Raises:
-        UsageError: a setting is wrong, or `out` is taken.
+        UsageError: a setting is wrong, which is no fault of a seed.
+    """
+    runner.plan(next(grid.jobs()))
+    if out is True:
+        return free_folder(default_sweep_name(grid))
+    return None if out is None else Path(out)
+
+
+def train_seeds(
+    grid: Grid,
+    before: Mapping[str, Mapping[str, Any]] | None,
+    runner: JobRunner,
+    folder: Path | None,
+    logs: Path,
+    watching: UserCallbacks | None = None,
+    watch: Watch = ignore,
+) -> SweepResult:
+    """Train an agent for each seed in this process.
+
+    Args:
+        grid: settings and seeds.
+        before: as for `run_grid`, to continue with the folder; None to begin.
+        runner: trains the agents; its folders are set here.
+        folder: where their runs are saved; None for nowhere.
+        logs: where logs go.
+        watching: the callbacks of the user, among those of the runner.
+        watch: called with the line of each job, and a `Progress`.
+
+    Raises:
+        UsageError: the folder is taken.
         CallbackError: a callback of the user failed.
     """
-    before: Mapping[str, Mapping[str, Any]] = {}
-    if resume is not None:
-        grid, before = read_sweep(Path(resume))
-    else:
-        grid = Grid(check_seeds(seeds if seeds is not None else 0), settings=values, preset=preset)
-        runner.plan(next(grid.jobs()))  # what is wrong with the settings is no fault of a seed
-    began, runs = time.monotonic(), {}
-    with status("starting Keras …"):
-        keras_backend.start()  # before the first job, so that one who stops meanwhile need not wait for that job
+    runs: dict[str, Run] = {}
 
     def keep(line: Mapping[str, Any], progress: Progress) -> None:
         if watching is not None and watching.error is not None:
@@ -193,26 +203,9 @@ def train_seeds(
             runs[line["job"]] = runner.run
         watch(line, progress)
 
-    stop = runner.options.stop
-    if out is None and resume is None:
-        lines, left = run_jobs(grid, InProcess(runner), None, before, stop, keep)
-        return SweepResult(None, grid, tuple(lines), runs, left, time.monotonic() - began)
-    folder = (
-        Path(resume) if resume is not None else free_folder(default_sweep_name(grid)) if out is True else Path(str(out))
-    )
-    runner.logs = Path(logs) / folder.resolve().name
-    with open_sweep_folder(folder, runner.logs, grid, resume is not None) as writing:
+    if folder is None:
+        return replace(run_grid(grid, InProcess(runner), None, before, runner.options.stop, keep), runs=runs)
+    runner.logs = logs / folder.resolve().name
+    with open_sweep_folder(folder, runner.logs, grid, before is not None) as writing:
         runner.folder = folder
-        lines, left = run_jobs(grid, InProcess(runner), writing, before, stop, keep)
-    return SweepResult(folder, grid, tuple(lines), {}, left, time.monotonic() - began)
-
-
-def refuse_with_seeds(**given: object) -> None:
-    """Reject options that do not go with several seeds.
-
-    Raises:
-        UsageError: one is given; the message names it.
-    """
-    for name, value in given.items():
-        if value is not None and value is not False:
-            raise UsageError(f"--seeds trains one agent for each: leave out --{name.replace('_', '-')}")
+        return run_grid(grid, InProcess(runner), writing, before, runner.options.stop, keep)

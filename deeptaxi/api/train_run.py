@@ -2,7 +2,7 @@
 
 `plan` opens the environment and completes the configuration, `reserve_run_folder` reserves a new run folder,
 `resume_plan` reopens an existing one, and `run_training` trains with the callbacks that a run has: log, history,
-monitor, checkpoints. `train`, jobs of a grid (`run_jobs`) and the command line take these steps.
+monitor, checkpoints. `train`, jobs of a grid (`job_runner`) and the command line take these steps.
 """
 
 from __future__ import annotations

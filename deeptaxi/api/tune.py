@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import tomli_w
 
-from deeptaxi.api.networks import GivenNetwork
+from deeptaxi.api.job_runner import JobRunner
+from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.rich_repr import RichRepr
-from deeptaxi.api.run_jobs import JobRunner
-from deeptaxi.api.run_options import RunOptions, never
-from deeptaxi.api.settings import Config, Settings, merge_settings, nested
+from deeptaxi.api.run_options import RunOptions, never, refuse_with_resume
+from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.sweep import free_folder, median
 from deeptaxi.config import TrainConfig, merge, to_toml, with_literals, without_literals
 from deeptaxi.errors import DeepTaxiError, UsageError, one_line
@@ -136,6 +136,7 @@ def tune(
     preset: str | None = None,
     config: Config | None = None,
     env_args: Mapping[str, Any] | None = None,
+    network_args: Mapping[str, Any] | None = None,
     out: str | Path | None = None,
     storage: str | None = None,
     study: str | None = None,
@@ -157,10 +158,11 @@ def tune(
         seeds: such as ``"0-4"``, or ``range(5)``.
         space: a TOML file of settings and their ranges, or a mapping of the same form; None for the usual ones.
         sampler_seed: of Optuna's proposals.
-        q_table: as for `train`, as are `preset`, `config`, `env_args` and `trust_env`.
+        q_table: as for `train`, as are `preset`, `config`, `env_args`, `network_args` and `trust_env`.
         preset: see `q_table`.
         config: see `q_table`.
         env_args: see `q_table`.
+        network_args: see `q_table`.
         out: the folder to write; None for a free name in `models/`, or none if there is a `storage`.
         storage: the URL of a database, such as ``"postgresql://host/name"``.
         study: the name of the study in it; one of that name is continued, and need not be described again.
@@ -176,12 +178,18 @@ def tune(
     """
     check_installed()
     check_places(trials, storage, study, out, resume)
-    definition, named = None, (env, config, preset) != (None, None, None)
-    given = GivenNetwork.of(nested(settings), None, trust_env)
+    own, value = with_network(settings, network_args)
+    definition, named = None, any((env, config, preset, q_table, env_args, own))
+    if value is not None:
+        raise UsageError("a search names its network: an object of Python has no name in the file of its best settings")
+    given = GivenNetwork.of(own, None, trust_env)
+    if resume is not None:
+        typed = {"env": env, "space": space, "q-table": q_table, "env-arg": env_args, **own}
+        refuse_with_resume(**typed, config=config, preset=preset)
     if resume is None and (named or storage is None):
         if "seed" in settings:
             raise UsageError("a search has several seeds: give --seeds")
-        values = merge_settings(None if env is None else str(env), env_args, config, q_table, nested(settings))
+        values = merge_settings(None if env is None else str(env), env_args, config, q_table, own)
         values.pop("seed", None)  # of the file of a run
         asked = space_of(space) if isinstance(space, Mapping) else None if space is None else read_space(Path(space))
         trusted = trust_env or env is not None
@@ -389,7 +397,7 @@ def summarize(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "seeds": len(outcomes),
         "solved": sum(one.solved for one in outcomes),
-        "updates": median([one.updates for one in outcomes]),
+        "updates": median(one.updates for one in outcomes),
         "shortfall": max(one.shortfall for one in outcomes),
         "cpu_seconds": sum(one.cpu_seconds for one in outcomes),
     }

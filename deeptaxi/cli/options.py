@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin
 import click
 
 from deeptaxi import arguments
+from deeptaxi.api.settings import paths
 from deeptaxi.config import TrainConfig
 from deeptaxi.metrics import to_json
 from deeptaxi.schema import leaf_settings, nest
@@ -241,6 +242,12 @@ class SectionedCommand(click.Command):
         for title, rows in groups.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
+
+
+def settings_by_name(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings given on the command line by their names, as the functions of Python take them."""
+    names = {"__".join(path): name for name, path in paths().items()}
+    return {names[key]: value for key, value in options.items() if key in names and value is not None}
 
 
 def given_settings(options: dict[str, Any]) -> dict[str, Any]:

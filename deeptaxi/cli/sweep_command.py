@@ -53,7 +53,7 @@ ID, BUILDER = ("environment", "id"), ("network", "builder")  # settings that may
 )
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
-@click.option("--resume", type=options.PATH, metavar="FOLDER", help="Go on with the sweep of a folder.")
+@click.option("--resume", type=options.PATH, metavar="FOLDER", help="Continue the sweep of a folder.")
 @click.option(
     "--checkpoint-every",
     type=click.FloatRange(0, min_open=True),
@@ -93,25 +93,17 @@ def command(
 
     SWEEP is a TOML file with environments, grid, seeds and settings; options add to it, or replace what it says.
     Each job is an ordinary run, with the weights that `deeptaxi train` gives it. A job that fails does not stop the
-    others, and a sweep that was interrupted goes on with --resume.
+    others, and a sweep that was interrupted continues with --resume.
     """
-    from deeptaxi.api.settings import merge_settings, paths
+    from deeptaxi.api.settings import merge_settings
     from deeptaxi.experiments.grid import parse_axis, parse_seeds
 
     typed = options.given_settings(given)
-    if resume is not None and (
-        spec or environments or axes or seeds or out or typed or q_table or preset or config_file
-    ):
-        raise UsageError("--resume goes on with a sweep as it was begun: leave out the other settings")
     grid = dict(map(parse_axis, axes))
     if len(grid) < len(axes):
         raise UsageError("--grid names a setting twice: give all its values at once, such as learning_rate=0.001,0.003")
     named = None if seeds is None else parse_seeds(seeds)
-    settings = merge_settings(None, env_args, config_file, q_table, typed)
-    # What is typed is passed once more, by name: it must not be varied as well, and who types a module trusts it.
-    by_name = {name: value for name, path in paths().items() if (value := value_at(typed, path)) is not None}
-    if q_table:
-        by_name |= {"hidden": [], "dueling": False}
+    merge_settings(None, env_args, config_file, q_table, typed)  # reports a fault before NumPy is imported
     from deeptaxi.api.status import shown_by
     from deeptaxi.api.sweep import sweep
     from deeptaxi.display.console import err
@@ -128,8 +120,9 @@ def command(
             env=environments,
             grid=grid,
             seeds=named,
+            q_table=q_table,
             preset=preset,
-            config=settings,
+            config=config_file,
             env_args=env_args,
             network_args=typed.get("network", {}).get("kwargs"),
             out=out,
@@ -145,7 +138,7 @@ def command(
             stop=lambda: bool(received()),
             watch=progress,
             warn=progress.warn,
-            **cast("Any", by_name),
+            **cast("Any", options.settings_by_name(given)),
         )
     remote = (
         f" --scheduler {scheduler}" if scheduler else f" --cluster {cluster} --workers {workers}" if cluster else ""
@@ -154,7 +147,7 @@ def command(
 
 
 def command_that_resumes(name: str, result: SweepResult, logs: Path | None, track: Sequence[str] = ()) -> str:
-    """Return the command that goes on with a sweep, or with the seeds of `train`, as it was begun."""
+    """Return the command that continues a sweep, or the seeds of `train`, as it was begun."""
     from deeptaxi.experiments.grid import find_setting
 
     grid = result.grid
@@ -171,7 +164,7 @@ def report(result: SweepResult, as_json: bool, signal_number: int, resuming: str
     from deeptaxi.display import console
 
     if result.interrupted and result.folder is not None:
-        console.err().print(f"Go on with: {resuming}", soft_wrap=True)
+        console.err().print(f"Resume with: {resuming}", soft_wrap=True)
     try:
         if as_json:
             options.print_json(result.to_dict())

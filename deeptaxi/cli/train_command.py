@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume
+from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume, refuse_with_seeds
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.errors import UsageError
@@ -130,7 +130,7 @@ def train_seeds(
     seeds: str | None,
     env: str | None,
     env_args: dict[str, Any],
-    named: dict[str, Any],
+    fixed: dict[str, Any],
     given: dict[str, Any],
     logs: Path | None,
     resume: Path | None,
@@ -138,29 +138,27 @@ def train_seeds(
     trust_env: bool,
     as_json: bool,
 ) -> int:
-    """Train an agent for each seed; `named` are options that `--resume` refuses, `given` all others."""
+    """Train an agent for each seed; `fixed` are options that are fixed when they are resumed, `given` all others."""
     from deeptaxi.api.settings import merge_settings
     from deeptaxi.cli.sweep_command import command_that_resumes, report
-    from deeptaxi.experiments.grid import parse_seeds
+    from deeptaxi.experiments.grid import Grid, parse_seeds
 
     run_options = {name: given.pop(name) for name in RUN_OPTIONS}
     typed = options.given_settings(given)
-    if typed.get("seed") is not None or run_options["stop_after"] is not None or named.pop("force"):
-        names = {"--seed": typed.get("seed"), "--stop-after": run_options["stop_after"]}
-        name = next((name for name, value in names.items() if value is not None), "--force")
-        raise UsageError(f"--seeds trains one agent for each: leave out {name}")
-    out, config, preset, q_table = (named[name] for name in ("out", "config", "preset", "q_table"))
+    refuse_with_seeds(seed=typed.get("seed"), stop_after=run_options["stop_after"], force=fixed.pop("force"))
     if resume is not None:
-        refuse_with_resume(env=env, seeds=seeds, **{name.replace("_", "-"): value for name, value in named.items()})
+        refuse_with_resume(env=env, seeds=seeds, **fixed)
         if typed or env_args:
-            raise UsageError("--resume goes on with the seeds as they were begun: leave out the other settings")
-    parsed = None if seeds is None else parse_seeds(seeds)
-    values = merge_settings(env, env_args, config, q_table, typed) if resume is None else {}
+            raise UsageError("--resume continues the seeds as they were begun: leave out the other settings")
+    else:
+        settings = merge_settings(env, env_args, fixed["config"], fixed["q_table"], typed)
+        grid = Grid(parse_seeds(seeds or "0"), settings=settings, preset=fixed["preset"])
+    from deeptaxi.api import train as public
+    from deeptaxi.api.job_runner import JobRunner
     from deeptaxi.api.networks import GivenNetwork
-    from deeptaxi.api.run_jobs import JobRunner
-    from deeptaxi.api.train import train_seeds as train_each
     from deeptaxi.display.console import err
     from deeptaxi.display.sweep_table import SweepProgress
+    from deeptaxi.experiments.results import read_sweep
     from deeptaxi.storage.logs import LOGS
 
     with (
@@ -169,9 +167,13 @@ def train_seeds(
         shown_by(progress.status),
     ):
         run_settings = RunOptions(**run_options, stop=lambda: bool(received()))
-        network = GivenNetwork.of(typed, None, trust_env)
+        network, before, folder = GivenNetwork.of(typed, None, trust_env), None, resume
         runner = JobRunner(None, LOGS, run_settings, trust_env or env is not None, None, network)
-        result = train_each(values, parsed, preset, runner, out or True, logs or LOGS, resume, watch=progress)
+        if resume is not None:
+            grid, before = read_sweep(resume)
+        else:
+            folder = public.folder_of_seeds(grid, runner, fixed["out"] or True)
+        result = public.train_seeds(grid, before, runner, folder, logs or LOGS, watch=progress)
     resuming = command_that_resumes("train", result, logs, run_options["track"])
     return report(result, as_json, received(), resuming)
 

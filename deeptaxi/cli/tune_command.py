@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 @click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Folder to write.  [default: a free name in models/]")
 @click.option("--storage", metavar="URL", help="Database of a study that several processes or machines share.")
-@click.option("--study", metavar="NAME", help="Name of the study in --storage, to begin or to go on with.")
-@click.option("--resume", type=options.PATH, metavar="FOLDER", help="Go on with the search of a folder.")
+@click.option("--study", metavar="NAME", help="Name of the study in --storage, to begin or to continue.")
+@click.option("--resume", type=options.PATH, metavar="FOLDER", help="Continue the search of a folder.")
 @click.option("--quiet", is_flag=True, help="Show no progress; errors and the result still.")
 @options.trust_option
 @options.json_option
@@ -59,17 +60,16 @@ def command(
 
     Each trial trains an agent for each seed, and is given up where its exact value is below the median of others. The
     best settings so far are in best.toml of the folder, for `deeptaxi train --config`. Ctrl-C keeps what is found, and
-    --resume goes on.
+    --resume continues.
     """
     typed = options.given_settings(given)
     if resume is not None and any((env, env_args, seeds, space, sampler_seed, config_file, preset, q_table, typed)):
-        raise UsageError("--resume goes on with a search as it was begun: leave out the other settings")
+        raise UsageError("--resume continues a search as it was begun: leave out the other settings")
     if "seed" in typed:
         raise UsageError("a search has several seeds: give --seeds")
     from deeptaxi.api.settings import merge_settings
 
-    settings = merge_settings(None, env_args, config_file, q_table, typed)
-    builder = settings.get("network", {}).get("builder") if typed.get("network", {}).get("builder") else None
+    merge_settings(None, env_args, config_file, q_table, typed)  # reports a fault before NumPy is imported
     from deeptaxi.api.tune import SEEDS, tune
     from deeptaxi.display.console import err
     from deeptaxi.display.tune_table import TuneProgress
@@ -81,8 +81,11 @@ def command(
             seeds=seeds or SEEDS,
             space=space,
             sampler_seed=sampler_seed or 0,
+            q_table=q_table,
             preset=preset,
-            config=settings if settings != {"environment": {}} else None,
+            config=config_file,
+            env_args=env_args,
+            network_args=typed.get("network", {}).get("kwargs"),
             out=out,
             storage=storage,
             study=study,
@@ -90,7 +93,7 @@ def command(
             trust_env=trust_env,
             stop=lambda: bool(received()),
             watch=progress,
-            **({"network": builder} if builder else {}),
+            **cast("Any", options.settings_by_name(given)),
         )
     return report(result, as_json, received())
 
@@ -100,7 +103,7 @@ def report(result: TuneResult, as_json: bool, signal_number: int) -> int:
     from deeptaxi.display import console
 
     if result.interrupted and result.folder is not None:
-        console.err().print(f"Go on with: deeptaxi tune --resume {result.folder}", soft_wrap=True)
+        console.err().print(f"Resume with: deeptaxi tune --resume {shlex.quote(str(result.folder))}", soft_wrap=True)
     try:
         if as_json:
             options.print_json(result.to_dict())

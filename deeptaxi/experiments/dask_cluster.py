@@ -8,7 +8,7 @@ no common folder.
 
 Jobs are given to workers by name, two at most: while one is trained, the next waits there already. A job whose worker
 dies is given to another once, as in a pool. If the connection to the scheduler breaks, all that was under way is
-given out anew once it is back; a worker ends a job that nobody waits for any more.
+given out again once it is back; a worker ends a job that nobody waits for any more.
 
 Imports Dask only when it is used.
 """
@@ -262,7 +262,7 @@ class DaskCluster:
         save: called with a job and the files of its run, before its line is yielded.
         program_of: tells which jobs share a program.
         warn: called with what the user should know, a line each.
-        resume: the command that goes on with the sweep.
+        resume: the command that continues the sweep.
         patient: whether to wait for the first worker as long as it takes, as in a queue.
 
     Raises:
@@ -481,7 +481,7 @@ class DaskCluster:
         return [failed(job, f"{how}, {TRIES} times; there may be too little memory")]
 
     def _find_scheduler(self, stop: Callable[[], bool]) -> None:
-        """Connect again to a scheduler that is gone; what was under way is given out anew.
+        """Connect again to a scheduler that is gone; what was under way is given out again.
 
         Raises:
             DeepTaxiError: it does not answer.
@@ -493,7 +493,7 @@ class DaskCluster:
             if time.monotonic() > deadline:
                 raise DeepTaxiError(
                     f"the scheduler at {self._address} is gone (looked for it for {RECONNECT:g} s): "
-                    f"start it again, with workers, then `{self._resume}` goes on"
+                    f"start it again, with workers, then `{self._resume}` continues"
                 )
             if self._client.status == "closed":  # Dask has given up
                 with contextlib.suppress(DeepTaxiError):

@@ -301,6 +301,12 @@ def with_setting(settings: Mapping[str, Any], path: tuple[str, ...], value: Any)
     return merge(settings, nest({path: value}))
 
 
+def program_of(job: Job) -> tuple[Any, ...]:
+    """Return what decides which program a job runs: the values that are no real numbers, which are arguments of it."""
+    kinds = {name: None if name == "env" else find_setting(name)[1] for name in job.varied}
+    return tuple((name, str(value)) for name, value in job.varied.items() if kinds[name] not in (float, float | None))
+
+
 def name_point(environment: str | None, varied: Mapping[str, Any]) -> str:
     """Return the name of a point, which is the name of its folder: empty if nothing varies."""
     parts = [] if environment is None else [Path(environment).name]

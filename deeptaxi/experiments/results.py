@@ -4,8 +4,8 @@
     results.jsonl    a line of JSON for each ended job, in the order in which they ended
     <point>/seed-N/  the run of a job, an ordinary run folder
 
-A line is appended as soon as its job has ended, so that a killed sweep goes on where it was. A job that is tried again
-has another line, and the last one counts; a line that was cut off, by a full disk or a killed process, counts as none.
+A line is appended as soon as its job has ended, so that a killed sweep can be continued. A job that is tried again has
+another line, and the last one counts; a line that was cut off, by a full disk or a killed process, counts as none.
 """
 
 from __future__ import annotations

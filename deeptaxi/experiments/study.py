@@ -181,7 +181,7 @@ def open_study(
         if is_new:
             study.set_user_attr(ATTRIBUTE, json.dumps(definition, sort_keys=True))
         elif found is None:
-            raise UsageError(f"--study {name} is none of deeptaxi's: choose another name")
+            raise UsageError(f"--study {name} is not one of deeptaxi's: choose another name")
         elif definition is not None and json.loads(found) != json.loads(json.dumps(definition)):
             raise UsageError(f"--study {name} searches something else, or with other seeds: choose another name")
         yield study, json.loads(study.user_attrs[ATTRIBUTE]), is_new

@@ -244,7 +244,7 @@ class GymnasiumLoop:
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         first = config.exploration.start
         returns: list[float] = []
-        told = config.interaction.workers is None
+        warned = config.interaction.workers is None
         with (
             growing(self._numbering),
             closing(open_copies(self._environment, count, self._masks.gathers, config.interaction.workers)) as vector,
@@ -271,8 +271,8 @@ class GymnasiumLoop:
                 yield StepMetrics(update + 1, agent.added, epsilon, 1, loss, td_error, *ended)
                 returns.clear()
                 yield from self._tell_if_full(update + 1)
-                if not told:
-                    told = True
+                if not warned:
+                    warned = True
                     yield from self._tell_of_chance(runner, update + 1)
 
     def _epsilon(self, update: int) -> float:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 import deeptaxi
-from deeptaxi.api.sweep import SweepResult, median, program_of
+from deeptaxi.api.sweep import SweepResult, median
 from deeptaxi.errors import UsageError
-from deeptaxi.experiments.grid import Grid
 from deeptaxi.experiments.results import read_results
 from tests.api.conftest import LAKE
 from tests.problems import chain
@@ -197,13 +196,6 @@ def test_a_file_says_what_is_swept_and_arguments_replace_it(tmp_path: Path) -> N
     assert result.results[0]["updates"] == 2
 
 
-def test_real_numbers_share_a_program() -> None:
-    axes = {"learning_rate": (0.1, 0.2), "hidden": ([8], [9]), "updates": (5, 6)}
-    jobs = list(Grid((0,), ("A", "B"), axes).jobs())
-    assert len({program_of(job) for job in jobs}) == 2 * 2 * 2
-    assert program_of(jobs[0]) == program_of(next(job for job in jobs if job.varied["learning_rate"] == 0.2))
-
-
 def test_seeds_give_the_agents_of_their_own_trainings(tmp_path: Path) -> None:
     group = deeptaxi.train("FrozenLake-v1", seeds=range(2), out=tmp_path / "group", logs=tmp_path / "logs", **LAKE)
     alone = [deeptaxi.train("FrozenLake-v1", seed=seed, **LAKE).weights_digest for seed in range(2)]
@@ -227,6 +219,17 @@ def test_seeds_train_on_objects_of_python_too() -> None:
     assert sum(event.kind == "finished" for event in events) == 2
     with pytest.raises(UsageError, match="leave out --seed"):
         deeptaxi.train(chain(), seeds="3,5", seed=1, **settings)
+
+
+@pytest.mark.parametrize("arguments", [{"env": "Taxi-v4"}, {"seeds": 0}, {"learning_rate": 0.1}, {"q_table": True}])
+def test_what_is_resumed_has_its_settings(swept: SweepResult, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--resume continues the run unchanged: leave out --"):
+        deeptaxi.sweep(resume=swept.folder, **arguments)
+
+
+def test_no_seeds_are_no_group() -> None:
+    with pytest.raises(UsageError, match="seeds: expected 1 to"):
+        deeptaxi.train(chain(), seeds=[])
 
 
 def test_medians_are_of_the_middle() -> None:

@@ -137,7 +137,7 @@ def test_settings_that_exclude_each_other_fail_their_trial_alone() -> None:
         ({"seed": 3}, "give --seeds"),
         ({"storage": "sqlite:///x.db"}, "--storage and --study go together"),
         ({"storage": "sqlite:///x.db", "study": "x", "out": "y"}, "leave out one of them"),
-        ({"resume": "nowhere"}, "nowhere is no folder of a search"),
+        ({"resume": "nowhere"}, "--resume continues the run unchanged: leave out --env"),
         ({"space": {"hiden": {"choices": [[3]]}}}, "did you mean 'hidden'"),
         ({"out": "."}, "it is not empty"),
     ],
@@ -148,3 +148,8 @@ def test_what_is_wrong_is_refused_before_anything_is_written(options: dict[str, 
         deeptaxi.tune(**{**LAKE, **options})
     assert said in str(caught.value)
     assert [path.name for path in Path.cwd().iterdir()] == ["here"]
+
+
+def test_only_the_folder_of_a_search_is_resumed() -> None:
+    with pytest.raises(UsageError, match="nowhere is no folder of a search"):
+        deeptaxi.tune(resume="nowhere")

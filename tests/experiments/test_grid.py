@@ -20,6 +20,7 @@ from deeptaxi.experiments.grid import (
     grid_of,
     parse_axis,
     parse_seeds,
+    program_of,
     read_grid,
 )
 
@@ -151,6 +152,13 @@ def test_long_names_are_shortened_and_stay_apart():
 def test_a_grid_of_wrong_or_no_jobs_is_refused(changes, fault):
     with pytest.raises(UsageError, match=fault):
         Grid(**{"seeds": (0,), "settings": LAKE, **changes})
+
+
+def test_real_numbers_share_a_program():
+    axes = {"learning_rate": (0.1, 0.2), "hidden": ([8], [9]), "updates": (5, 6)}
+    jobs = list(Grid((0,), ("A", "B"), axes).jobs())
+    assert len({program_of(job) for job in jobs}) == 2 * 2 * 2
+    assert program_of(jobs[0]) == program_of(next(job for job in jobs if job.varied["learning_rate"] == 0.2))
 
 
 def test_a_grid_is_read_as_it_was_written(tmp_path):

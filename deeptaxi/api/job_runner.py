@@ -1,7 +1,7 @@
 """Train the jobs of a grid, one after the other, in this process.
 
 The environment of a point is opened once for all of its seeds, and programs are compiled once for all jobs that share
-one. A job is trained as `train` trains it: its weights are those of its own command, to the bit.
+one. A job is trained as `train` trains it: its weights are those of its own command, bit for bit.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ class JobRunner:
         folder, logs = self.folder / job.name, self.logs / job.point
         options = replace(self.options, last_checkpoint=False, name=f"{self.folder.resolve().name}/{job.name}")
         if any(checkpoints.files_in(folder)):
-            with suppress(UsageError):  # of another processor or version, say: begin anew instead
+            with suppress(UsageError):  # of another processor or version, say: begin again instead
                 return self.resume(folder, options)
-        # Without a first checkpoint: most jobs take a second, and one that is killed before its first one begins anew.
+        # Without a first checkpoint: most jobs take a second, and one that is killed before its first one begins again.
         with reserve_run_folder(self.plan(job), folder, logs, force=True, with_checkpoints=False) as planned:
             run = run_training(self.with_destination(planned, job), self.watchers, options)
         return self.without_checkpoints(run, folder)
@@ -121,7 +121,7 @@ class JobRunner:
         return self.without_checkpoints(run, folder)
 
     def without_checkpoints(self, run: Run, folder: Path) -> Run:
-        """Discard the checkpoints of a run, unless its training is to go on."""
+        """Discard the checkpoints of a run, unless its training is to be resumed."""
         interrupted = run.finished is None or run.finished.stopped == "interrupted"
         if not interrupted or not (run.failure or self.options.stop()):
             checkpoints.discard(folder)
