@@ -63,7 +63,7 @@ class JobRunner:
             return failed(job, one_line(error, 500))
         except MemoryError:
             return failed(job, "not enough memory")
-        except Exception as error:  # of an environment or a network: others go on
+        except Exception as error:  # of an environment or a network: others continue
             return failed(job, one_line(f"{type(error).__name__}: {error}", 500))
         for watcher in self.watchers:
             if isinstance(watcher, UserCallbacks) and watcher.error is not None:  # the run is whole, but ended early

@@ -252,7 +252,7 @@ def define(
         raise UsageError("a search names its environment and network: an object of Python has no name in a database")
     if planned.environment.table is None:
         raise UsageError(
-            f"{planned.config.environment.id} has no transition table, by which a search judges: "
+            f"{planned.config.environment.id} has no transition table, by which a search compares trials: "
             "`deeptaxi discover` may find one"
         )
     return {
