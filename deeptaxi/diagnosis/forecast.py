@@ -401,8 +401,14 @@ def best_score(training: Training) -> float:
     """Return the best normalized score of value iteration that is as short and as slow as the training.
 
     It makes a sweep for each refresh of the target network, with targets of n steps, and the values of a fresh network
-    begin with its noise. No value moves farther than by its share of all the steps of the optimizer.
+    begin with its noise. Where a move is longer than the steps of the optimizer add up to, each is cut to that length,
+    as Adam cuts gradients, or all are scaled alike, as those that share weights are: the better of the two counts.
     """
+    return max(best_of_sweeps(training, cut_moves), best_of_sweeps(training, scale_moves))
+
+
+def best_of_sweeps(training: Training, shorten: Callable[[Floats, float], Floats]) -> float:
+    """Return the best normalized score of such sweeps, whose moves `[S, A]` are shortened in one way."""
     config, target, table = training.config, training.config.target, training.table
     sweeps = min(math.floor(config.updates / target.period * target.polyak) + 1, learning_curves.MANY)
     longest = target.reward_scale * longest_way(training) / sweeps
@@ -414,12 +420,22 @@ def best_score(training: Training) -> float:
     best = -math.inf
     for sweep in range(1, sweeps + 1):
         targets = rivals.n_step_targets(table, q, training.discount, target.n_step, epsilon, training.allowed)
-        q = q + np.clip(share * (targets - q), -longest, longest)
+        q = q + shorten(np.where(training.allowed, share * (targets - q), 0.0), longest)
         if sweep.bit_count() == 1 or sweep == sweeps:  # a power of two
             best = max(best, training.score_of_q(q))
         if best >= GOOD:
             break
     return best
+
+
+def cut_moves(moves: Floats, longest: float) -> Floats:
+    """Return moves of which each is at most the longest one."""
+    return np.clip(moves, -longest, longest)
+
+
+def scale_moves(moves: Floats, longest: float) -> Floats:
+    """Return moves scaled alike, so that the largest is at most the longest one."""
+    return moves * min(1.0, longest / max(float(np.abs(moves).max()), 1e-30))
 
 
 def sum_of_rates(config: TrainConfig) -> float:
