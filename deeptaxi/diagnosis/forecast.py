@@ -1,7 +1,8 @@
 """What a configuration cannot learn, from the configuration and the transition table alone, before the first update.
 
-`train` tells each of these facts in a line before it starts, and `diagnose` takes them as causes of a bad policy. With
-U updates of B transitions, a learning rate lr_t and the values Q* at the training's discount:
+`diagnose` takes these facts as causes of a bad policy. `train` warns, before it starts, of those that leave one: the
+policy at the fixed point, or wherever values get to, scores below `GOOD`. With U updates of B transitions, a learning
+rate lr_t and the values Q* at the training's discount:
 
     initial value   beyond what luck can earn by more than its whole range: every pair has to come down, or up, first
     hidden units    Q of h units has rank h, besides the bias of each action: the nearest such Q to Q* is its singular
@@ -16,6 +17,10 @@ U updates of B transitions, a learning rate lr_t and the values Q* at the traini
     reward scale    the largest |Q*| over the scale is far from 1
     discount        at the training's discount, actions that the objective tells apart are equal
     noise           where the policy passes, sampled targets scatter by more than averages can tell actions apart
+
+Where values get to is computed by sweeps of value iteration, one for each refresh of the target network, in which no
+value moves farther than the steps of the optimizer add up to (`best_score`). Such a training has no noise and misses
+no pair, and its best policy counts, as that of early stopping does: what it cannot learn, none can be expected to.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ from deeptaxi.mdp.total_reward import UndefinedError
 BEYOND = 1.0  # of the possible range: an initial value outside by more
 SAMPLES = 10  # of a pair, below which nothing can be learned
 TRAVEL = 0.5  # of the way to the farthest V*: less is not arriving
+FRESH_NOISE = 0.1  # standard deviation of a fresh network's Q values
+DIVERGES = 2.0  # times the error: a step by more ends farther off than it began
 UNITS = 0.14  # what one hidden unit adds to the change of a Q value, in learning rates, of layers as they are made
 LARGE, SMALL = 300.0, 0.003  # in the network's units
 USUAL_RATE, USUAL_TABLE_RATE = 0.003, 0.05
@@ -48,12 +55,27 @@ MANY_UNSURE = 1 / 3  # of the states on an optimal policy's path
 
 @dataclass(frozen=True)
 class Fact:
-    """A fact of a configuration: what it says, its numbers, its cause, and the settings that mend it."""
+    """A fact of a configuration.
+
+    Attributes:
+        text: one sentence with the numbers that matter.
+        evidence: numbers by name.
+        cause: the likely cause of a bad policy, one sentence.
+        cure: the options that mend it.
+        score: returns the normalized score of the policy that it leaves; None if that is unknown.
+    """
 
     text: str
     evidence: Mapping[str, Any]
     cause: str
     cure: str
+    score: Callable[[], float | None]  # which takes longer than the fact: only `train` asks for it
+
+    @property
+    def leaves_bad_policy(self) -> bool:
+        """Whether the training cannot be expected to find a good policy."""
+        score = self.score()
+        return score is not None and score < GOOD
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +176,22 @@ class Training:
         q = np.where(self.allowed, the(self.q_star), -np.inf)
         return np.asarray(q.max(axis=1)[self.pairs.any(axis=1)])
 
+    @property
+    def start(self) -> float:
+        """The initial value."""
+        return self.config.network.initial_value if self.config.network.kind != OWN_KIND else 0.0
+
     @cached_property
     def begin(self) -> float:
         """The initial value, or the nearest possible one: beyond that it is `initial-value-off`."""
-        start = self.config.network.initial_value if self.config.network.kind != OWN_KIND else 0.0
         if self.q_star is None:
-            return start
-        return min(max(start, min(0.0, float(self.values.min()))), max(0.0, float(self.values.max())))
+            return self.start
+        return min(max(self.start, min(0.0, float(self.values.min()))), max(0.0, float(self.values.max())))
+
+    @cached_property
+    def score_reached(self) -> float:
+        """The best normalized score on the way to where values get to; see `best_score`."""
+        return best_score(self)
 
 
 def of_case(case: Case) -> Training:
@@ -185,6 +216,7 @@ def initial_value_off(training: Training) -> Fact | None:
         "every pair has to be corrected by more than all the problem's values before any can be told apart, and what "
         "is not tried again keeps its initial value",
         cures.format_options({cures.INITIAL: usual}),
+        lambda: training.score_reached,
     )
 
 
@@ -210,6 +242,7 @@ def network_too_small(training: Training) -> Fact | None:
         {"units": units, "actions": training.table.actions, "error": error, "score": score},
         "the Q values of a network have no more independent columns than its narrowest layer has units",
         cures.format_options({cures.HIDDEN: wanted}),
+        lambda: score,
     )
 
 
@@ -219,8 +252,7 @@ def n_step_off_policy(training: Training) -> Fact | None:
     if target.n_step == 1 or target.cuts:
         return None
     epsilon = mean_epsilon(training.config)
-    q = rivals.n_step_values(training.table, min(training.discount, 0.999), target.n_step, epsilon, training.allowed)
-    score = training.score_of_q(q)
+    score = n_step_score(training, epsilon)
     if score >= GOOD:
         return None
     return Fact(
@@ -229,7 +261,15 @@ def n_step_off_policy(training: Training) -> Fact | None:
         {"n_step": target.n_step, "epsilon": epsilon, "score": score},
         "sums of n rewards follow the behavior, which explores, so they learn partly how good exploring is",
         cures.format_options({cures.N_STEP: 1}),
+        lambda: max(n_step_score(training, least_epsilon(training.config)), training.score_reached),
     )
+
+
+def n_step_score(training: Training, epsilon: float) -> float:
+    """Return the normalized score of what uncorrected n-step sums under ε-greedy behavior converge to."""
+    steps = training.config.target.n_step
+    q = rivals.n_step_values(training.table, min(training.discount, 0.999), steps, epsilon, training.allowed)
+    return training.score_of_q(q)
 
 
 def mean_epsilon(config: TrainConfig) -> float:
@@ -237,6 +277,12 @@ def mean_epsilon(config: TrainConfig) -> float:
     e = config.exploration
     falling = (e.start + e.end) / 2 if e.schedule != "constant" else e.start
     return e.fraction * falling + (1 - e.fraction) * (e.end if e.schedule != "constant" else e.start)
+
+
+def least_epsilon(config: TrainConfig) -> float:
+    """Return the least ε of the training."""
+    e = config.exploration
+    return e.start if e.schedule == "constant" else min(e.start, e.end)
 
 
 def tabular_step_too_large(training: Training) -> Fact | None:
@@ -254,6 +300,7 @@ def tabular_step_too_large(training: Training) -> Fact | None:
         {"tabular_step": step, "samples_together": together, "overshoot": step * together},
         "the steps of samples of the same pair add up, and a move by more than the error overshoots",
         cures.format_options({cures.TABULAR_STEP: sound}),
+        lambda: 0.0 if step * together > DIVERGES else None,
     )
 
 
@@ -272,6 +319,7 @@ def untrained(training: Training) -> Fact | None:
          "samples_per_pair": training.samples},
         "the training is too short to learn anything",
         cures.format_options(learning_curves.enough_samples(config, training.usual, pairs)),
+        lambda: training.score_reached,
     )  # fmt: skip
 
 
@@ -305,6 +353,7 @@ def learning_rate_too_low(training: Training) -> Fact | None:
         if ends_early
         else "the updates are so small that the training ends before the values arrive",
         cures.format_options(cure),
+        lambda: training.score_reached,
     )  # fmt: skip
 
 
@@ -314,24 +363,79 @@ def missed_way(training: Training, rate: float | None) -> tuple[float, float] | 
     At another, constant learning `rate`, if one is given. None where it suffices, or where
     nothing is known of the optimizer's steps.
     """
-    config = training.config
     needed = training.farthest
-    if needed == 0 or config.network.kind == OWN_KIND:
+    if needed == 0:
         return None
-    together = config.replay.batch_size / max(1, int(training.pairs.sum()))
-    if config.optimizer.name in ("adam", "adamw", "nadam", "adamax"):
-        total = rate * config.updates if rate is not None else sum_of_rates(config)
-        way = total * (
-            min(1.0, 3 * together) if training.is_table else max(1.0, UNITS * min(config.network.hidden or (1,)))
-        )
-        return (way, needed) if way < TRAVEL * needed else None
-    if config.optimizer.name != "sgd" or not training.is_table or rate is not None:
-        return None
-    step = config.optimizer.tabular_step
+    way = longest_way(training, rate)
+    share = total_share(training) if rate is None else math.inf
+    found = min(way, share * needed)
+    return (found, needed) if found < TRAVEL * needed else None
+
+
+def longest_way(training: Training, rate: float | None = None) -> float:
+    """Return how far the updates of Adam can move a value, in the network's units; infinite for other optimizers.
+
+    At another, constant learning `rate`, if one is given.
+    """
+    config = training.config
+    if config.network.kind == OWN_KIND or config.optimizer.name not in ("adam", "adamw", "nadam", "adamax"):
+        return math.inf
+    total = rate * config.updates if rate is not None else sum_of_rates(config)
+    if training.is_table:
+        return total * min(1.0, 3 * config.replay.batch_size / max(1, int(training.pairs.sum())))
+    return total * max(1.0, UNITS * min(config.network.hidden or (1,)))
+
+
+def total_share(training: Training) -> float:
+    """Return the sum of all shares of its error by which plain SGD moves a value of a Q table; else infinite."""
+    config = training.config
+    if config.optimizer.name != "sgd" or not training.is_table:
+        return math.inf
     each = sum_of_rates(config) / config.updates
-    share = each if step is not None else 2 * each / (training.table.actions * config.replay.batch_size)
-    moves = share * training.samples  # of the error, over all samples of a pair
-    return (moves * needed, needed) if moves < TRAVEL else None
+    if config.optimizer.tabular_step is None:
+        each *= 2 / (training.table.actions * config.replay.batch_size)
+    return each * training.samples
+
+
+def best_score(training: Training) -> float:
+    """Return the best normalized score of value iteration that is as short and as slow as the training.
+
+    It makes a sweep for each refresh of the target network, with targets of n steps, and the values of a fresh network
+    begin with its noise. Where a move is longer than the steps of the optimizer add up to, each is cut to that length,
+    as Adam cuts gradients, or all are scaled alike, as those that share weights are: the better of the two counts.
+    """
+    return max(best_of_sweeps(training, cut_moves), best_of_sweeps(training, scale_moves))
+
+
+def best_of_sweeps(training: Training, shorten: Callable[[Floats, float], Floats]) -> float:
+    """Return the best normalized score of such sweeps, whose moves `[S, A]` are shortened in one way."""
+    config, target, table = training.config, training.config.target, training.table
+    sweeps = min(math.floor(config.updates / target.period * target.polyak) + 1, learning_curves.MANY)
+    longest = target.reward_scale * longest_way(training) / sweeps
+    share = 1 - math.exp(-total_share(training) / sweeps)
+    epsilon = 0.0 if target.cuts else least_epsilon(config)  # sums that are cut follow the greedy policy
+    q = np.full((table.states, table.actions), training.start)
+    if not training.is_table:
+        q += FRESH_NOISE * target.reward_scale * np.random.default_rng(0).standard_normal(q.shape)
+    best = -math.inf
+    for sweep in range(1, sweeps + 1):
+        targets = rivals.n_step_targets(table, q, training.discount, target.n_step, epsilon, training.allowed)
+        q = q + shorten(np.where(training.allowed, share * (targets - q), 0.0), longest)
+        if sweep.bit_count() == 1 or sweep == sweeps:  # a power of two
+            best = max(best, training.score_of_q(q))
+        if best >= GOOD:
+            break
+    return best
+
+
+def cut_moves(moves: Floats, longest: float) -> Floats:
+    """Return moves of which each is at most the longest one."""
+    return np.clip(moves, -longest, longest)
+
+
+def scale_moves(moves: Floats, longest: float) -> Floats:
+    """Return moves scaled alike, so that the largest is at most the longest one."""
+    return moves * min(1.0, longest / max(float(np.abs(moves).max()), 1e-30))
 
 
 def sum_of_rates(config: TrainConfig) -> float:
@@ -363,6 +467,7 @@ def target_too_stale(training: Training) -> Fact | None:
         {"refreshes": refreshes, "n_step": target.n_step, "steps": steps, "depth": training.depth},
         "a value travels back one step at each refresh of the target network",
         learning_curves.faster_target(training.config, training.usual, updates, training.depth),
+        lambda: training.score_reached,
     )
 
 
@@ -380,6 +485,7 @@ def reward_scale_off(training: Training) -> Fact | None:
         "an optimizer such as Adam moves weights by its learning rate whatever the size of the rewards: large Q values "
         "take long to reach, and small ones drown in the noise of the weights",
         cures.format_options({cures.SCALE: wanted}),
+        lambda: training.score_reached,
     )
 
 
@@ -395,6 +501,7 @@ def discount_too_small(training: Training) -> Fact | None:
         {"score": found.score, "score_at_resolution": found.blurred},
         "rewards that are many steps away count for nothing at this discount",
         f"--discount {training.objective:g}",
+        lambda: max(found.score, training.score_reached),
     )
 
 
@@ -415,6 +522,7 @@ def discount_too_large(training: Training) -> Fact | None:
         {"discount": training.discount, "objective_discount": training.objective, "score_of_ties": score},
         "without a discount or a cost a step, it is all the same when a reward comes, and whether it does today",
         f"--discount {usual if usual < training.discount else training.objective:g}",
+        lambda: max(score, training.score_reached),
     )
 
 
@@ -445,6 +553,7 @@ def noisy_targets(training: Training) -> Fact | None:
         {"states": int(unsure.sum()), "of": int(worth.sum()), "samples": each},
         "each td_target is one sampled outcome, and actions differ by less than its chance averages out to",
         "--backup expected" + (" --n-step 1" if config.target.n_step > 1 else ""),
+        lambda: training.score(planning.uniform_policy(table, training.allowed & (q >= (value - error)[:, None]))),
     )
 
 

@@ -4,7 +4,7 @@ Planning runs only if a record raises a suspicion, except for the facts of the c
 at the start, on tables of at most `SMALL` states. Nothing is reported while the last evaluation finds the policy
 optimal.
 
-- the facts of `forecast`: at the start, before the first update.
+- the facts of `forecast` that leave a bad policy: at the start, before the first update.
 - ``diverged``: a non-finite loss. ``learning-rate-too-high``: Q left the range r_min/(1 − γ) … r_max/(1 − γ),
   which updates that do not overshoot cannot leave, by a tenth of its width and a fresh network's noise, at two
   consecutive snapshots.
@@ -84,12 +84,12 @@ class Monitor:
         )
 
     def _foresee(self, record: Record) -> dict[str, str]:
-        """Return what of the configuration cannot go well, at the start of a training on a small table."""
+        """Return what of the configuration leaves a bad policy, at the start of a training on a small table."""
         if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
             return {}
         allowed = np.ones(self._table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
         facts = foresee(Training(self._config, self._table, allowed))
-        return {name: f"{fact.text}; {fact.cure}" for name, fact in facts.items()}
+        return {name: f"{fact.text}; {fact.cure}" for name, fact in facts.items() if fact.leaves_bad_policy}
 
     def _check_loss(self, record: Record) -> str | None:
         # A log has null for non-finite numbers.

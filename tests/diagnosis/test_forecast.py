@@ -15,6 +15,7 @@ from deeptaxi.metrics import Started
 from tests.diagnosis.cases import case_on, config, history, snapshot
 from tests.problems import build, chain, surely
 
+STARTED = Started("problem.npz", 3, 2, "dueling", "compiled", 0, 2_000, 0.1, None, 1.0)
 TABLE = {"hidden": [], "dueling": False}
 SOUND = {"discount": 0.9, "evaluation": {"objective_discount": 0.9}, "updates": 2_000}
 
@@ -34,6 +35,11 @@ def choices(actions=5):
         [surely((s + 1) % actions, float(a == s), s == actions - 1) for a in range(actions)] for s in range(actions)
     ]
     return build(rows, np.full(actions, 1 / actions))
+
+
+def pit():
+    """Leave for 0.3, or enter a room with 1 and a pit: entering is right unless what follows is random."""
+    return build([[surely(1, 0), surely(0, 0.3, True)], [surely(1, 1, True), surely(1, -3, True)]], [1.0, 0.0])
 
 
 @pytest.mark.parametrize("network", [{}, TABLE])
@@ -58,7 +64,7 @@ def test_a_sound_training_has_no_such_fact(network):
                                     "optimizer": {"name": "sgd", "tabular_step": 0.5}}),  # four of each pair
     ],
 )  # fmt: skip
-def test_a_fact_is_told_with_a_cure_that_mends_it(name, settings):
+def test_a_fact_has_a_cure_that_mends_it(name, settings):
     found = foresee(training(**settings))
     assert name in found, found
     changes = cures.parse_options(found[name].cure)
@@ -85,13 +91,12 @@ def test_a_network_has_no_more_independent_actions_than_units():
     assert foreseen(network={"hidden": [1]}) == []  # two actions need one
 
 
-def test_random_behavior_in_uncorrected_sums_is_told_before_it_is_learned():
-    pit = build([[surely(1, 0), surely(0, 0.3, True)], [surely(1, 1, True), surely(1, -3, True)]], [1.0, 0.0])
+def test_random_behavior_in_uncorrected_sums_is_a_fact_before_it_is_learned():
     many = {"n_step": 5, "n_step_correction": "none"}
     explores = {"start": 1.0, "end": 1.0}
-    assert foreseen(pit, target=many, exploration=explores) == ["n-step-off-policy"]
-    assert foreseen(pit, target={**many, "n_step_correction": "watkins"}, exploration=explores) == []
-    assert foreseen(pit, target=many, exploration={"start": 0.05, "end": 0.0}) == []
+    assert foreseen(pit(), target=many, exploration=explores) == ["n-step-off-policy"]
+    assert foreseen(pit(), target={**many, "n_step_correction": "watkins"}, exploration=explores) == []
+    assert foreseen(pit(), target=many, exploration={"start": 0.05, "end": 0.0}) == []
 
 
 def test_without_a_discount_everything_that_loses_nothing_ties():
@@ -121,13 +126,52 @@ def test_epsilon_is_averaged_over_the_training():
     assert mean_epsilon(config(exploration={"start": 1.0, "end": 0.5, "fraction": 0.5})) == pytest.approx(0.625)
 
 
+@pytest.mark.parametrize(
+    ("settings", "bad"),
+    [
+        ({"updates": 3_000, "optimizer": {"learning_rate": 1e-5}}, False),  # a quarter of the way may be enough
+        ({"updates": 30, "optimizer": {"learning_rate": 1e-5}}, True),
+        ({"updates": 3_000, "optimizer": {"learning_rate": 1e-6}, "network": TABLE}, False),  # no noise to overcome
+        ({"updates": 8, "replay": {"batch_size": 4}}, False),  # as may the few samples of a lucky seed
+        ({"target": {"reward_scale": 1e5}}, True),
+        ({"target": {"reward_scale": 1e-5}}, False),  # far from the values, and good on the way there
+        ({"network": {"initial_value": 30.0}}, True),
+        ({"network": {**TABLE, "initial_value": 1_000.0}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
+        ({"discount": 0.001}, False),
+        ({"network": TABLE, "replay": {"batch_size": 30}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
+        ({"network": TABLE, "replay": {"batch_size": 20}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, False),
+    ],
+)  # fmt: skip
+def test_only_a_fact_that_leaves_a_bad_policy_is_warned_of(settings, bad):
+    found = foresee(training(**settings))
+    assert found
+    assert any(fact.leaves_bad_policy for fact in found.values()) is bad
+    watch = Monitor(config(**{**SOUND, **settings}), chain())
+    warned = {warning.finding for warning in watch(STARTED)}
+    assert warned == {name for name, fact in found.items() if fact.leaves_bad_policy}
+
+
+@pytest.mark.parametrize("period", [500, 1_500])
+def test_where_values_get_to_is_as_many_sweeps_as_the_target_network_is_refreshed(period):
+    away = build([[surely(s, 0), surely(min(s + 1, 3), float(s == 3), s == 3)] for s in range(4)])  # depth 4
+    stale = training(away, target={"polyak": 1.0, "period": period}, network=TABLE)
+    assert (stale.score_reached == pytest.approx(1)) is (period == 500)
+
+
+def test_sums_under_behavior_that_ends_greedy_settle_on_a_good_policy():
+    table, many = pit(), {"n_step": 5, "n_step_correction": "none"}
+    explores = training(table, target=many, exploration={"start": 1.0, "end": 1.0})
+    falls = training(table, target=many, exploration={"start": 1.0, "end": 0.0, "fraction": 1.0})
+    assert foresee(explores)["n-step-off-policy"].leaves_bad_policy
+    assert not foresee(falls)["n-step-off-policy"].leaves_bad_policy
+
+
 def test_train_warns_of_a_fact_once_before_its_first_update():
-    started = Started("problem.npz", 3, 2, "dueling", "compiled", 0, 2_000, 0.1, None, 1.0)
     watch = Monitor(config(**SOUND, network={"initial_value": 30.0}), chain())
-    (warning,) = watch(started)
+    (warning,) = watch(STARTED)
     assert (warning.update, warning.finding) == (0, "initial-value-off")
     assert warning.text.endswith("--initial-value 0")
-    assert watch(started) == []
+    assert watch(STARTED) == []
 
 
 def test_a_bad_policy_has_the_fact_as_its_cause_and_a_good_one_does_not():

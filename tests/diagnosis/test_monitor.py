@@ -3,14 +3,16 @@ import pytest
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.metrics import Evaluated, Started, Warned
 from tests.diagnosis.cases import config, progress, snapshot
-from tests.problems import chain
+from tests.problems import build, chain, surely
 
+CHAIN = chain()
+MYOPIC = build([[surely(0, 0.5, True), surely(1, 0)], [surely(1, 1, True), surely(1, 0)]])  # 0.5 now, or 1 later
 STARTED = Started("problem.npz", 3, 2, "q-table", "compiled", 0, 1_000, 0.1, None, 1.0)
 
 
-def warnings(records, table=True, **settings):
+def warnings(records, table=CHAIN, **settings):
     settings = {"evaluation": {"objective_discount": 0.9}, "discount": 0.9, "updates": 1_000, **settings}
-    watch = Monitor(config(**settings), chain() if table else None)
+    watch = Monitor(config(**settings), table)
     return [warning.finding for record in records for warning in watch(record)]
 
 
@@ -19,13 +21,13 @@ def collapsed(first, count=4, share=1.0):
 
 
 def test_a_discount_that_is_too_small_is_warned_of_once_at_the_start():
-    assert warnings([STARTED, STARTED], discount=0.001) == ["discount-too-small"]
-    assert warnings([STARTED]) == []
-    assert warnings([STARTED], table=False, discount=0.001) == []
+    assert warnings([STARTED, STARTED], MYOPIC, discount=0.001) == ["discount-too-small"]
+    assert warnings([STARTED], MYOPIC) == []
+    assert warnings([STARTED], None, discount=0.001) == []
 
 
 def test_a_resumed_training_does_not_repeat_its_warnings():
-    assert warnings([Warned(0, "discount-too-small", "…"), STARTED], discount=0.001) == []
+    assert warnings([Warned(0, "discount-too-small", "…"), STARTED], MYOPIC, discount=0.001) == []
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_impossible_values_are_warned_of_the_second_time():
 
 
 def test_a_nan_loss_is_warned_of():
-    assert warnings([progress(1, loss=float("nan"))], table=False) == ["diverged"]
+    assert warnings([progress(1, loss=float("nan"))], table=None) == ["diverged"]
 
 
 @pytest.mark.parametrize(("pairs", "end", "epsilon", "named"), [
@@ -72,5 +74,4 @@ def test_growing_coverage_delays_the_warning():
 
 
 def test_a_discount_that_only_blurs_values_does_not_rule_out_a_good_policy():
-    watch = Monitor(config(evaluation={"objective_discount": 0.9}, discount=0.001), chain())
-    assert "cannot tell these apart" in watch(STARTED)[0].text
+    assert warnings([STARTED], discount=0.001) == []
