@@ -166,6 +166,7 @@ KINDS: dict[str, type[Record]] = {
 
 LONG = 1_000  # entries of a list from which it is formatted as a whole
 MAX_TEXT = MAX_LINE // 16  # characters per text: an environment's error message may be of any length
+LARGEST_IN_FULL = 1e15  # further digits are not of the number but of its float
 SURROGATE = re.compile("[\ud800-\udfff]")  # file name bytes that are not text
 
 # Numbers that remain known whatever becomes of the weights; others are null if they are not finite.
@@ -220,7 +221,13 @@ def numbers_to_json(values: list[Any], indent: int) -> str | None:
 
 
 def decimals(value: float, digits: int = 4, separator: str = "") -> str:
-    """Format a number with `digits` decimals, or two significant digits if it would round to zero: ``1.2e-12``."""
+    """Format a number with `digits` decimals.
+
+    One that would round to zero has two significant digits, ``1.2e-12``, and one with more digits than a float holds
+    is in powers of ten too: ``4e+30``.
+    """
+    if abs(value) >= LARGEST_IN_FULL:
+        return f"{value:.6g}"
     rounded = f"{value:.{digits}f}"
     return f"{value:.2g}" if value and not float(rounded) else f"{value:{separator}.{digits}f}"
 

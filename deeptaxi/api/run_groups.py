@@ -138,9 +138,12 @@ def check_problems(runs: Sequence[RunResult], keys: Sequence[Key] | None) -> Non
                 )
     if len(first) > 1 and not any(key.of_environment for key in keys or ()):
         (one, run), (two, other) = list(first.items())[:2]
+        within = [name for place in first for name in differing([r for r in runs if r.environment == place])]
+        labels = [short_label(name) for name in dict.fromkeys(within)] if keys is None else [key.label for key in keys]
+        by = " ".join(f"--by {label}" for label in (ENV, *labels))
         raise UsageError(
             f"{run.name} is on {one}, {other.name} on {two}: name runs on one problem, or compare those on each, "
-            "`deeptaxi compare … --by env`"
+            f"`deeptaxi compare … {by}`; with `-o FILE`, it writes a page too"
         )
 
 

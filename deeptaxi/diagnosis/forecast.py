@@ -312,8 +312,9 @@ def untrained(training: Training) -> Fact | None:
     slow = not short and (missed_way(training, usual) is not None or is_too_short(training))
     if not short and not slow:
         return None
+    each = f"{training.samples:.2g}" if training.samples < 100 else f"{training.samples:,.0f}"
     return Fact(
-        f"{config.updates:,} updates of {config.replay.batch_size} transitions are {training.samples:.2g} for each of "
+        f"{config.updates:,} updates of {config.replay.batch_size} transitions are {each} for each of "
         f"{pairs:,} pairs" + ("" if short else ", and too few to carry values there at usual rates"),
         {"updates": config.updates, "batch_size": config.replay.batch_size, "pairs": pairs,
          "samples_per_pair": training.samples},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -82,6 +83,9 @@ def tune_table(document: Mapping[str, Any]) -> RenderableType:
         lines.append(
             Text("No trial solved more seeds, or took fewer updates, than the settings to begin with, trial 0.")
         )
+    if document["config"]:
+        command = f"deeptaxi train --config {shlex.quote(document['config'])}"
+        lines.append(Text(f"Saved in {document['folder']}; train with the best: {command}"))
     header = ("Trial", "Solved", "Updates", "CPU s", *names)
     return Group(*([columns("Best trials", header, rows)] if rows else []), *lines)
 

@@ -121,10 +121,16 @@ def test_different_problems_are_refused_with_both_names(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, {}, {"kwargs": {"is_slippery": False}})
     with pytest.raises(UsageError, match=r"0 is on FrozenLake-v1, .*1 on FrozenLake-v1 is_slippery=false: .* --by env"):
         check_problems(runs, None)
-    with pytest.raises(UsageError, match="--by env"):
+    with pytest.raises(UsageError, match="deeptaxi compare … --by env --by learning_rate`"):
         check_problems(runs, find_keys(["learning_rate"], runs))
     check_problems(runs, find_keys(["env"], runs))
     check_problems(runs, find_keys(["is_slippery"], runs))
+
+
+def test_the_grouping_that_is_advised_keeps_what_the_runs_differ_in(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, {}, {"discount": 0.5}, {"kwargs": {"is_slippery": False}})
+    with pytest.raises(UsageError, match="deeptaxi compare … --by env --by discount`; with `-o FILE`"):
+        check_problems(runs, None)
 
 
 def test_the_same_name_for_another_problem_is_refused(tmp_path: Path) -> None:

@@ -63,6 +63,12 @@ def test_a_page_has_the_groups_and_the_best_run(sweep: Path, tmp_path: Path, wor
     refused(run(words[0], sweep, words[1], page), 2, "page.html", "--force")
 
 
+@pytest.mark.parametrize(("part", "counted"), [("", "4 runs in 2 groups,"), ("200", "2 runs in 1 group,")])
+def test_a_page_counts_its_groups(sweep: Path, tmp_path: Path, part: str, counted: str) -> None:
+    assert run("report", sweep / part, "-o", tmp_path / "page.html").exit_code == 0
+    assert counted in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_report_on_a_folder_of_runs_takes_no_environment(sweep: Path, tmp_path: Path) -> None:
     refused(run("report", sweep, "--env", "Taxi-v4", "-o", tmp_path / "x.html"), 2, "holds runs")
 

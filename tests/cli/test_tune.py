@@ -30,6 +30,7 @@ def test_a_search_prints_one_document_and_resumes(type_in: TypeIn) -> None:
     table, _, file = again.stdout.partition("# Trial ")
     assert "Best trials" in table
     assert f"# Trial {file}" == Path("found/best.toml").read_text(encoding="utf-8")
+    assert f"Saved in found; train with the best: deeptaxi train --config {Path('found/best.toml')}\n" in table
     trained = type_in("train", "--config", "found/best.toml", "--json")
     assert json.loads(trained.stdout)["exact"]["optimal"]
     refused(type_in(*SEARCH, "--out", "found"), 2, "found is taken: continue it with --resume found")

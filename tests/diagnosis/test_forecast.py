@@ -73,6 +73,11 @@ def test_a_fact_has_a_cure_that_mends_it(name, settings):
     assert FACTS[name](mended) is None
 
 
+def test_the_samples_of_a_pair_are_a_number_that_people_read():
+    summary = foresee(training(updates=20, replay={"batch_size": 256}))["untrained"].summary
+    assert "20 updates of 256 transitions are 853 for each of 6 pairs, and too few" in summary
+
+
 def test_one_hard_copy_carries_values_two_steps():
     away = build([[surely(s, 0), surely(min(s + 1, 3), float(s == 3), s == 3)] for s in range(4)])  # depth 4
     stale = {"polyak": 1.0, "period": 1_500}

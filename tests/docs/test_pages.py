@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def test_no_command_asks_for_one_version_of_python(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     commands = "".join(block.body for block in blocks(path)) if path.suffix == ".md" else text
     assert not re.search(r"python3\.\d", commands)
+
+
+def test_the_page_on_installation_lists_every_extra_of_users() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "installation.md").read_text(encoding="utf-8")
+    assert {name for name in extras if f".[{name}]'" not in page} == {"bench", "dev", "docs"}
 
 
 def test_contributing_lists_every_reason_to_skip_a_test() -> None:
