@@ -29,6 +29,7 @@ from deeptaxi.report.chart import (
     over_updates,
 )
 from deeptaxi.report.content import GroupContent
+from deeptaxi.schema import sort_key
 from deeptaxi.statistics.intervals import bootstrap, interquartile_mean
 
 COLORS, STYLES = (BLUE, ORANGE, GREEN, PURPLE, MUTED), ("-", "--", "-.", ":", "-")
@@ -122,12 +123,7 @@ def setting_grid(keys: Sequence[str], groups: Groups, suffix: str, where: str) -
 
 def by_setting(groups: Groups, key: str) -> list[Mapping[str, Any]]:
     """Return groups sorted by a setting, numbers first."""
-
-    def order(one: Mapping[str, Any]) -> tuple[int, float, str]:
-        value = one["settings"][key]
-        return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))
-
-    return sorted(groups, key=order)
+    return sorted(groups, key=lambda one: sort_key(one["settings"][key]))
 
 
 def cell(row: int, column: int, shade: float) -> Any:
