@@ -49,6 +49,11 @@ def show(value: Any) -> str:
     return ",".join(":".join(map(str, item)) or ":" if isinstance(item, tuple) else str(item) for item in value)
 
 
+def sort_key(value: Any) -> tuple[int, float, str]:
+    """Return what values of a setting are sorted by: numbers first, by size, then texts."""
+    return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, show(value))
+
+
 class Checked:
     """Base class that runs each field's check on construction."""
 

@@ -34,8 +34,19 @@ from deeptaxi.api.run_groups import (
 from deeptaxi.api.status import planning_status
 from deeptaxi.errors import DeepTaxiError, UsageError, one_line, printable
 from deeptaxi.experiments.results import FAILED, is_sweep, read_results
+from deeptaxi.machine import processor
 from deeptaxi.statistics.intervals import IntervalEstimate
-from deeptaxi.storage.run_results import RunResult, read_result, run_folders
+from deeptaxi.storage.model_card import describe_network
+from deeptaxi.storage.run_results import (
+    NO_CURVE,
+    RunResult,
+    flat_settings,
+    read_result,
+    run_folders,
+    time_to_optimum,
+    value_curve,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -107,12 +118,22 @@ class GroupComparison(RichRepr):
             trust_env: whether to import the environment module that the best run names, which executes its code.
 
         Raises:
-            UsageError: a file exists and `force` is not set, or the best run cannot be opened.
+            UsageError: a file exists and `force` is not set, or the best run is not saved, or cannot be opened.
         """
-        from deeptaxi.api.report_groups import report_groups
+        from deeptaxi.api.load import load
+        from deeptaxi.api.report import check_places, report_groups
+        from deeptaxi.report.content import GroupContent
 
-        pictures = None if figures is None else Path(figures)
-        return report_groups(self.groups, self.to_dict(), Path(path), pictures, force, trust_env)
+        page, pictures, best = Path(path), None if figures is None else Path(figures), best_run(self.groups)
+        check_places(page, pictures, force)
+        if best.folder is None:
+            raise UsageError(
+                f"{best.name} is not saved: the page looks into the best run, so save it first, run.save(…)"
+            )
+        curves = {(one.group.environment, one.group.label): [run.curve for run in one.group.runs]
+                  for one in self.groups}  # fmt: skip
+        content = GroupContent(self.to_dict(), curves)
+        return report_groups(load(best.folder, trust_env=trust_env), content, page, pictures, force)
 
     def __repr__(self) -> str:
         return f"GroupComparison({len(self.groups)} groups: {self.verdict})"
@@ -190,9 +211,6 @@ def result_of(run: Run) -> RunResult:
         UsageError: it is a bare model, or something else.
     """
     from deeptaxi.api.run import Run
-    from deeptaxi.machine import processor
-    from deeptaxi.storage.model_card import describe_network
-    from deeptaxi.storage.run_results import NO_CURVE, flat_settings, time_to_optimum, value_curve, words_of
 
     if not isinstance(run, Run) or run.config is None:
         what = "a model without its training" if isinstance(run, Run) else f"{type(run).__name__}"

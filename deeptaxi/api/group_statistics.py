@@ -11,8 +11,14 @@ import numpy as np
 
 from deeptaxi.api.run_groups import ENV, Key, RunGroup
 from deeptaxi.statistics import differences, survival
-from deeptaxi.statistics.intervals import AGGREGATES, Floats, IntervalEstimate, bootstrap_interval, wilson
-from deeptaxi.statistics.profiles import performance_profile, probability_of_improvement
+from deeptaxi.statistics.intervals import (
+    AGGREGATES,
+    Floats,
+    IntervalEstimate,
+    bootstrap_interval,
+    performance_profile,
+    wilson,
+)
 from deeptaxi.statistics.survival import SurvivalCurve
 from deeptaxi.storage.run_results import RunResult
 
@@ -231,7 +237,9 @@ def pair_of(best: GroupSummary, other: GroupSummary, groups: int) -> GroupPair:
         score_p_adjusted=None if score_p is None else differences.adjust(score_p, groups),
         time_p=time_p,
         time_p_adjusted=None if time_p is None else differences.adjust(time_p, groups),
-        probability_of_improvement=bootstrap_interval(probability_of_improvement, [best.scores], [other.scores]),
+        probability_of_improvement=bootstrap_interval(
+            differences.probability_of_improvement, [best.scores], [other.scores]
+        ),
         seeds_to_tell=needed,
     )
 

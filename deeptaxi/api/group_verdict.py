@@ -8,6 +8,7 @@ import numpy as np
 
 from deeptaxi.api.group_statistics import NORMALIZED, RETURN, GroupPair, GroupSummary, TimeSummary
 from deeptaxi.api.run_groups import listed
+from deeptaxi.display.group_tables import p_value, percentage
 from deeptaxi.statistics import differences
 
 FEW_SEEDS = 5
@@ -23,14 +24,14 @@ def verdict_of(summaries: Sequence[GroupSummary], pairs: Sequence[GroupPair], sc
     first = describe_pair(best, other, pair, score)
     if len(pairs) == 1 or not best.optimal:
         return first
-    certain = sum(tells(one.p_adjusted) and best_is_more(by_label[one.other], best) for one in pairs)
+    certain = sum(is_significant(one.p_adjusted) and best_is_more(by_label[one.other], best) for one in pairs)
     if not certain:
         return first
     return f"{first} {certain} of the {len(pairs)} others certainly solve{'s' * (certain == 1)} fewer."
 
 
-def tells(p: float | None) -> bool:
-    """Whether a p-value tells groups apart."""
+def is_significant(p: float | None) -> bool:
+    """Whether a p-value is below the level."""
     return p is not None and p < differences.LEVEL
 
 
@@ -47,9 +48,10 @@ def describe_alone(one: GroupSummary) -> str:
     if one.seeds == 1:
         what = "is optimal" if one.optimal else "is not optimal"
         return f"There is one run, and it {what}. One seed says nothing of others: train more, with --seeds 0-9"
+    between = f"between {percentage(one.share.low)} and {percentage(one.share.high)}"
     return (
-        f"{one.optimal} of {seeds} are optimal: between {percent(one.share.low)} and {percent(one.share.high)} of all "
-        "seeds would be (95 %). There is one group, and nothing to compare it with."
+        f"{one.optimal} of {seeds} are optimal: {between} of all seeds would be (95 %). There is one group, and "
+        "nothing to compare it with."
     )
 
 
@@ -64,10 +66,10 @@ def describe_pair(best: GroupSummary, other: GroupSummary, pair: GroupPair, scor
         return describe_scores(pair, score)
     counts = f"{best.optimal} of {best.seeds} against {other.optimal} of {other.seeds}"
     if best_is_more(other, best):
-        if tells(pair.p_adjusted):
-            return f"{pair.best} solves more seeds than {pair.other}: {counts}, {p_value(pair.p_adjusted)}."
+        if is_significant(pair.p_adjusted):
+            return f"{pair.best} solves more seeds than {pair.other}: {counts}, {equals(pair.p_adjusted)}."
         return (
-            f"These seeds do not tell {pair.best} from {pair.other}: {counts} solved, {p_value(pair.p_adjusted)}. "
+            f"These seeds do not tell {pair.best} from {pair.other}: {counts} solved, {equals(pair.p_adjusted)}. "
             f"{more_seeds(best, other, pair)}"
         )
     if best.optimal == 0:
@@ -88,8 +90,8 @@ def describe_times(best: GroupSummary, other: GroupSummary, pair: GroupPair) -> 
     one, two = best.updates_to_optimum, other.updates_to_optimum
     if one is None or two is None or pair.time_p_adjusted is None:
         return "Without logs of both, it is not known which is faster."
-    medians = f"a median of {updates(one)} against {updates(two)} updates, {p_value(pair.time_p_adjusted)} (log-rank)"
-    if tells(pair.time_p_adjusted):
+    medians = f"a median of {updates(one)} against {updates(two)} updates, {equals(pair.time_p_adjusted)} (log-rank)"
+    if is_significant(pair.time_p_adjusted):
         return f"{pair.best} is optimal sooner: {medians}."
     return f"Nor does the time to the optimum tell: {medians}."
 
@@ -100,12 +102,12 @@ def describe_scores(pair: GroupPair, score: str) -> str:
     if pair.score_p_adjusted is None or found.low is None or found.high is None or found.estimate is None:
         return "Their scores do not tell them apart."
     what = "normalized score" if score == NORMALIZED else "return"
-    interval = f"{percent(found.estimate)} (95 %: {percent(found.low)} to {percent(found.high)})"
+    interval = f"{percentage(found.estimate)} (95 %: {percentage(found.low)} to {percentage(found.high)})"
     likely = (
         f"a seed of {pair.best} has a higher {what} than one of {pair.other} with a probability of {interval}, "
-        f"{p_value(pair.score_p_adjusted)}"
+        f"{equals(pair.score_p_adjusted)}"
     )
-    if tells(pair.score_p_adjusted) and found.estimate > 0.5:
+    if is_significant(pair.score_p_adjusted) and found.estimate > 0.5:
         return f"{pair.best} scores higher than {pair.other}: {likely}."
     return f"Their scores do not tell them apart: {likely}."
 
@@ -115,17 +117,10 @@ def updates(found: TimeSummary) -> str:
     return "–" if found.median.estimate is None else f"{found.median.estimate:,.0f}"
 
 
-def percent(value: float) -> str:
-    """Format a probability; one that is not certain never looks so."""
-    shown = f"{100 * value:.0f}"
-    return f"{100 * value:.2g} %" if shown in ("0", "100") and 0 < value < 1 else f"{shown} %"
-
-
-def p_value(p: float | None) -> str:
-    """Format a p-value."""
-    if p is None:
-        return "p is unknown"
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+def equals(p: float | None) -> str:
+    """Format a p-value in a sentence."""
+    shown = p_value(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def remarks_on(summaries: Sequence[GroupSummary], score: str, left_out: Mapping[str, str]) -> list[str]:

@@ -39,7 +39,7 @@ class JobRunner:
         opened: as for `plan`.
         given: as for `plan`.
         watchers: called with every event of every training.
-        destination: the folder and the logs as the files of a run name them, where they are to be moved afterwards.
+        destination: the folder of the sweep as the files of a run name it, if they are to be moved there.
     """
 
     folder: Path | None
@@ -49,7 +49,7 @@ class JobRunner:
     opened: Opened | None = None
     given: GivenNetwork = NOT_GIVEN
     watchers: tuple[Callback, ...] = ()
-    destination: tuple[Path, Path] | None = None
+    destination: Path | None = None
     run: Run | None = field(default=None, init=False)  # of the last job, if it got as far as a run
     _planned: tuple[Any, Plan] | None = field(default=None, init=False, repr=False)
 
@@ -107,12 +107,11 @@ class JobRunner:
         return self.without_checkpoints(run, folder)
 
     def with_destination(self, planned: Plan, job: Job) -> Plan:
-        """Name the folders that the run is moved to afterwards, if it is."""
+        """Name the folder that the run is moved to afterwards, if it is."""
         if self.destination is None or planned.run_folder is None:
             return planned
-        folder, logs = self.destination
-        moved = (folder / job.name, logs / job.name / planned.run_folder.log.name)
-        return replace(planned, run_folder=replace(planned.run_folder, destination=moved))
+        moved = replace(planned.run_folder, destination=self.destination / job.name)
+        return replace(planned, run_folder=moved)
 
     def resume(self, folder: Path, options: RunOptions) -> Run:
         """Resume the training of a run folder; see `train`."""

@@ -72,7 +72,7 @@ class RemoteRunner:
 
     def __init__(self, arguments: Mapping[str, Any], options: RunOptions, folders: Folders, current: str) -> None:
         self._folders = folders
-        self._runner = JobRunner(None, Path(), options, **arguments, destination=(folders.runs, folders.logs))
+        self._runner = JobRunner(None, Path(), options, **arguments, destination=folders.runs)
         if Path(current).is_dir():
             os.chdir(current)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from deeptaxi.mdp.describe import grid_map, names_of
 from deeptaxi.mdp.planning import greedy_policy
 from deeptaxi.mdp.table import Ints
 from deeptaxi.metrics import History
-from deeptaxi.report.content import Content, Playable, ReportedRun, Subject
+from deeptaxi.report.content import Content, GroupContent, Playable, ReportedRun, Subject
 from deeptaxi.storage import model_card
 from deeptaxi.storage.run_folder import CONFIG_FILE
 
@@ -219,6 +219,18 @@ def report(runs: Sequence[RunData], path: Path, figures: Path | None = None, for
     check_places(path, figures, force)
     check_comparable([run.name for run in runs], [run.config for run in runs])
     return write_report(gather(runs), path, figures, force)
+
+
+def report_groups(best: RunData, groups: GroupContent, path: Path, figures: Path | None, force: bool) -> Report:
+    """Write a report on groups of runs: their comparison, and the best run looked into.
+
+    Raises:
+        UsageError: a file exists and `force` is not set.
+    """
+    check_places(path, figures, force)
+    content = gather([best])
+    remarks = (*groups.comparison["remarks"], *content.remarks)
+    return write_report(replace(content, remarks=remarks, groups=groups), path, figures, force)
 
 
 def write_report(content: Content, path: Path, figures: Path | None, force: bool) -> Report:

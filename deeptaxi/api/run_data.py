@@ -44,7 +44,7 @@ class RunData:
         network: a Keras model that maps states to Q values `[B, A]`; None for a model that is only an array.
         config: the training configuration; None for a bare model file.
         folder: the run folder; None if the run is not saved.
-        facts: further facts: preset, versions, log.
+        facts: further facts: preset, versions.
         episodes: episodes that `train` sampled at its end, keyed as in `evaluate`; None if the verdict is exact.
         episodes_unavailable: why `train` could not sample them, or None.
         not_evaluated: why `train` gave no exact verdict, or None.

@@ -126,7 +126,7 @@ def check_problems(runs: Sequence[RunResult], keys: Sequence[Key] | None) -> Non
         other = first.setdefault(run.environment, run)
         if run.objective_discount != other.objective_discount:
             raise UsageError(
-                f"{run.name} is judged at discount {run.objective_discount}, {other.name} at "
+                f"{run.name} is evaluated at discount {run.objective_discount}, {other.name} at "
                 f"{other.objective_discount}, so that optimal is not the same: leave one of them out"
             )
         if run.exact and other.exact:
@@ -183,14 +183,7 @@ def group(runs: Sequence[RunResult], keys: Sequence[Key]) -> list[RunGroup]:
     for members in found.values():
         settings = {key.label: key.value(members[0]) for key in keys}
         groups.append(RunGroup(settings, label_of(settings), members))
-    return sorted(groups, key=lambda one: [order(value) for value in one.settings.values()])
-
-
-def order(value: Any) -> tuple[int, float, str]:
-    """Return what values are sorted by: numbers first, by size, then texts."""
-    if isinstance(value, int | float):
-        return 0, float(value), ""
-    return 1, 0.0, show(value)
+    return sorted(groups, key=lambda one: [schema.sort_key(value) for value in one.settings.values()])
 
 
 def label_of(settings: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -105,7 +104,7 @@ def checkpoint_metadata(
         "backend": chosen_backend(),
         "versions": {**versions(chosen_backend()), "processor": processor()},
         "flags": flags(chosen_backend()),
-        "log": os.path.relpath(run_folder.log.parent.resolve(), run_folder.folder.resolve()),
+        "log": str(Path(run_folder.relative_log).parent),
     }
 
 
@@ -135,10 +134,11 @@ def point_to_log(error: BaseException, log: Path) -> None:
 def summary(run: RunData) -> dict[str, Any]:
     """Return the JSON summary of a training run."""
     config, finished = run.config, run.finished
+    log = run.history.path if run.history else None
     return {
         "run": None if run.folder is None else str(run.folder),
         "model": None if run.folder is None else str(run.folder / MODEL_FILE),
-        "log": None if run.log_unavailable and not Path(run.facts["log"]).exists() else run.facts.get("log"),
+        "log": None if log is None or (run.log_unavailable and not log.exists()) else str(log),
         "log_unavailable": run.log_unavailable,
         "tracked": [
             {"tracker": item.tracker, "run": item.run, "place": item.place}

@@ -352,8 +352,8 @@ def build_run(planned: Plan, network: Any, log: TrainingLog, has_table: bool) ->
     folder = planned.run_folder
     finished: Finished | None = log.history.finished if log.history else None
     facts = runs.facts_of(finished, planned.configured.preset) if finished else {}
-    if folder is not None:
-        facts |= {"log": str(folder.log), **({"table": TABLE_FILE} if has_table else {})}
+    if folder is not None and has_table:
+        facts["table"] = TABLE_FILE
     return Run(
         name=str(folder.folder) if folder else runs.default_name(planned.config),
         environment=planned.environment,

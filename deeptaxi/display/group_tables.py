@@ -5,6 +5,7 @@ The terminal and the page of `deeptaxi report` show the same ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -90,9 +91,9 @@ def pairs_table(found: Mapping[str, Any]) -> GroupTable:
         rows.append(
             (
                 named(found, f"{pair['best']} against {pair['other']}", pair["environment"]),
-                chance(pair["p_adjusted"]),
-                chance(pair["time_p_adjusted"]),
-                chance(pair["score_p_adjusted"]),
+                p_value(pair["p_adjusted"]),
+                p_value(pair["time_p_adjusted"]),
+                p_value(pair["score_p_adjusted"]),
                 interval(pair["probability_of_improvement"], percentage),
                 "–" if needed is None else f"{needed:,} each",
             )
@@ -120,7 +121,9 @@ def interval(estimate: Mapping[str, Any], form: Callable[[float], str] = number)
 
 
 def percentage(value: float) -> str:
-    """Format a share."""
+    """Format a share or a probability; one that is not certain never looks so."""
+    if 0 < value < 0.01 or 0.99 < value < 1:
+        return f"{100 * value:.{-math.floor(math.log10(100 * min(value, 1 - value)))}f} %"
     return f"{100 * value:.0f} %"
 
 
@@ -135,7 +138,7 @@ def time(summary: Mapping[str, Any] | None, digits: int) -> str:
     return interval(median, lambda value: f"{value:,.{digits}f}")
 
 
-def chance(p: float | None) -> str:
+def p_value(p: float | None) -> str:
     """Format a p-value."""
     if p is None:
         return "–"

@@ -56,7 +56,7 @@ from deeptaxi.metrics import NOT_EXACT, Warned
 
 OBSERVATIONS = "observations"  # in a saved state
 FULL = "states-full"  # the finding that observations share a state
-PROCESS_CHANCE = "process-chance"  # the finding that the result depends on the number of workers
+GLOBAL_RANDOM_STATE = "global-random-state"  # the finding that the result depends on the number of workers
 COUNTED = 256  # steps of all environments whose visits are counted at once
 
 
@@ -244,7 +244,7 @@ class GymnasiumLoop:
         count, per_update = config.interaction.environments, config.interaction.steps_per_update
         first = config.exploration.start
         returns: list[float] = []
-        warned = config.interaction.workers is None
+        checked = config.interaction.workers is None
         with (
             growing(self._numbering),
             closing(open_copies(self._environment, count, self._masks.gathers, config.interaction.workers)) as vector,
@@ -270,10 +270,10 @@ class GymnasiumLoop:
                 ended = (len(returns), sum(returns))
                 yield StepMetrics(update + 1, agent.added, epsilon, 1, loss, td_error, *ended)
                 returns.clear()
-                yield from self._tell_if_full(update + 1)
-                if not warned:
-                    warned = True
-                    yield from self._tell_of_chance(runner, update + 1)
+                yield from self._warn_if_full(update + 1)
+                if not checked:
+                    checked = True
+                    yield from self._warn_of_global_random_state(runner, update + 1)
 
     def _epsilon(self, update: int) -> float:
         """Return ε of the steps before an update."""
@@ -295,7 +295,7 @@ class GymnasiumLoop:
                 self._count()
         return new._replace(rewards=new.rewards / np.float32(self._config.target.reward_scale))
 
-    def _tell_if_full(self, update: int) -> Generator[Warned]:
+    def _warn_if_full(self, update: int) -> Generator[Warned]:
         """Warn once if observations have come that there was no number left for."""
         codec = self._numbering
         if codec is None or self._full or not self.visits[-1].any():
@@ -308,7 +308,7 @@ class GymnasiumLoop:
             f"--state-capacity {10 * codec.capacity} has room for more",
         )
 
-    def _tell_of_chance(self, runner: VectorEnvRunner, update: int) -> Generator[Warned]:
+    def _warn_of_global_random_state(self, runner: VectorEnvRunner, update: int) -> Generator[Warned]:
         """Warn if the result depends on the number of workers."""
         if runner.draws_from_process():
             text = (
@@ -316,7 +316,7 @@ class GymnasiumLoop:
                 "each worker has its own: with another number of workers the result is another; draw from "
                 "self.np_random, or leave out --workers"
             )
-            yield Warned(update, PROCESS_CHANCE, f"{PROCESS_CHANCE}: {text}")
+            yield Warned(update, GLOBAL_RANDOM_STATE, f"{GLOBAL_RANDOM_STATE}: {text}")
 
     def coverage(self) -> Coverage:
         """Return the visit counts of the training and of the replay buffer."""

@@ -1,43 +1,37 @@
 """Step the copies of an environment in worker processes.
 
 Each worker makes a share of the copies, and does for them what `RestorableVectorEnv` does for all of them in one
-process. It gets a method's name and arguments, and answers with what the method returns; both are pickled. A step of
-all copies is one message to each worker and one back. Nothing in the result depends on the number of workers: every
-copy is seeded by itself, and what all copies share, the numbering of observations, stays in the training's process.
+process; what it runs is in `worker_process`. A step of all copies is one message to each worker and one back. Nothing
+in the result depends on the number of workers: every copy is seeded by itself, and what all copies share, the numbering
+of observations, stays in the training's process.
 
-**A worker is no fork**, which TensorFlow's threads would not survive, and none of `multiprocessing`, which would import
-the script that trains once more. It is a fresh interpreter with the import path of this one, so that what can be
+**A worker is not a fork**, which TensorFlow's threads would not survive, nor one of `multiprocessing`, which would
+import the script that trains once more. It is a fresh interpreter with the import path of this one, so that what can be
 imported here can be imported there. What cannot, such as a class of a script or notebook, is pickled by value, by
 cloudpickle.
 
 **Random numbers** of an environment belong to its copy, as those of `self.np_random` do. Generators of the process,
 from which some draw, are shared by the copies of a process: the training warns of it.
 
-**A worker that dies** takes the state of its copies along, so the training ends. What it was doing is in its marks, a
-page of memory that both processes see. Workers ignore the signals that end a training, which closes them when it ends;
-without it they end by themselves.
+**A worker that dies** takes the state of its copies along, so the training ends; its marks say what it was doing.
+Workers ignore the signals that end a training, which closes them when it ends; without it they end by themselves.
 """
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
 import pickle
-import random
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, NoReturn
 
 import cloudpickle
 import gymnasium
@@ -47,7 +41,6 @@ from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.errors import DeepTaxiError, EnvironmentFailedError, UsageError, one_line
-from deeptaxi.mdp.contract import blaming
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.unfinished_episodes import (
@@ -58,13 +51,20 @@ from deeptaxi.mdp.unfinished_episodes import (
     SavedEpisode,
     Steps,
 )
-from deeptaxi.mdp.vector_env import NumberedEnv
+from deeptaxi.mdp.worker_process import (
+    MAKING,
+    MARK,
+    RESETTING,
+    STEPPING,
+    WAITING,
+    Failure,
+    Setup,
+    ending_signals,
+    read_message,
+    write_message,
+)
 
 CLOSING = 1.0  # seconds that environments have to close, before their worker is killed
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGBREAK")  # that end a training
-LENGTH = struct.Struct("<Q")  # before each message
-MARK = struct.Struct("<qq")  # what a worker is doing, and to which of its copies
-WAITING, MAKING, STEPPING, RESETTING = range(4)
 
 
 def open_copies(environment: Environment, count: int, masks: bool, workers: int | None) -> RestorableEnvs:
@@ -105,26 +105,17 @@ def check_workers(config: TrainConfig, environment: Environment) -> None:
             f"--workers {workers}: there are {copies} environments to step: at most --workers {copies}, or more "
             "--environments"
         )
-    pack(environment, masks=False)
+    pickle_setup(environment, masks=False)
 
 
-class Setup(NamedTuple):
-    """What a worker makes its copies from."""
-
-    registered: dict[str, bytes]  # environments by their ids, pickled
-    environment: Environment
-    masks: bool
-    dtype: Any  # of the states
-
-
-def pack(environment: Environment, masks: bool) -> bytes:
+def pickle_setup(environment: Environment, masks: bool) -> bytes:
     """Pickle what a worker makes its copies from.
 
     Raises:
         UsageError: the environment cannot be pickled.
     """
     # A table is for planning; where observations are numbered as they are first seen, this process does it.
-    slim, codec = replace(environment, table=None), grows(environment)
+    slim, codec = replace(environment, table=None), growing_codec(environment)
     if codec is not None:
         slim = slim.with_codec(codec.whole())
     dtype = np.int64 if codec is None else object
@@ -138,7 +129,7 @@ def pack(environment: Environment, masks: bool) -> bytes:
     return setup
 
 
-def grows(environment: Environment) -> NumberingCodec | None:
+def growing_codec(environment: Environment) -> NumberingCodec | None:
     """Return the codec, if it numbers observations as they are first seen; else None."""
     codec = environment.numbering
     return None if codec is None or codec.complete else codec
@@ -163,9 +154,6 @@ def registered_here(name: str) -> dict[str, bytes]:
     return found
 
 
-# The training's process
-
-
 class WorkerVectorEnv:
     """`RestorableEnvs` in other processes; see the module.
 
@@ -183,7 +171,7 @@ class WorkerVectorEnv:
     def __init__(self, environment: Environment, count: int, masks: bool, workers: int) -> None:
         self.num_envs = count
         self._environment = environment
-        self._codec = grows(environment)
+        self._codec = growing_codec(environment)
         self._shares = [share.tolist() for share in np.array_split(np.arange(count), workers)]
         self._bounds = [(share[0], share[-1] + 1) for share in self._shares]
         self._lengths = np.zeros(count, np.int64)  # steps of the unfinished episodes
@@ -191,7 +179,7 @@ class WorkerVectorEnv:
         self._workers: list[EnvWorker] = []
         self._answered = False  # whether there is an answer to all that was asked
         self._saved: list[SavedEpisode] = []  # once this is closed
-        setup = pack(environment, masks)
+        setup = pickle_setup(environment, masks)
         try:
             self._workers += (EnvWorker() for _ in range(workers))
             self._ask("make", [(setup, len(share)) for share in self._shares])
@@ -323,25 +311,6 @@ class WorkerError(Exception):
     """The traceback of an error in a worker, for `--debug`."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a worker has no answer: an error of the environment, or it died.
-
-    Attributes:
-        doing: what the worker was doing; -1 if that is unknown.
-        copy: to which of its copies.
-        error: of the environment; None if the worker died.
-        traceback: of the error, as text.
-        exit_code: of a worker that died; -n if signal n killed it.
-    """
-
-    doing: int
-    copy: int
-    error: DeepTaxiError | None = None
-    traceback: str = ""
-    exit_code: int = 0
-
-
 def describe_exit(code: int) -> str:
     """Describe how a process ended."""
     if code >= 0:
@@ -353,7 +322,7 @@ def describe_exit(code: int) -> str:
     return f"was killed by {name}{', as where memory runs out,' if name == 'SIGKILL' else ''}"
 
 
-BOOT = "import sys; sys.path[:] = {path!r}; from deeptaxi.mdp.workers import serve; serve({parent}, {marks})"
+BOOT = "import sys; sys.path[:] = {path!r}; from deeptaxi.mdp.worker_process import serve; serve({parent}, {marks})"
 
 
 class EnvWorker:
@@ -378,7 +347,7 @@ class EnvWorker:
         self._answers: IO[bytes] = self._process.stdout  # type: ignore[assignment]
 
     def send(self, request: Any) -> None:
-        """Ask for something; that the worker is dead, the answer tells."""
+        """Ask for something; if the worker is dead, `receive` says so."""
         with suppress(OSError):
             write_message(self._requests, pickle.dumps(request, 5))
 
@@ -440,195 +409,3 @@ def without_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def ending_signals() -> list[signal.Signals]:
-    """Return the signals that end a training, of those that this system has."""
-    return [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-
-
-def write_message(file: IO[bytes], message: bytes) -> None:
-    """Write a message and its length."""
-    file.write(LENGTH.pack(len(message)) + message)
-    file.flush()
-
-
-def read_message(file: IO[bytes]) -> bytes | None:
-    """Return a message; None at the end of the file."""
-    head = file.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    (length,) = LENGTH.unpack(head)
-    message = file.read(length)
-    return message if len(message) == length else None
-
-
-# The worker's process
-
-
-class Marks:
-    """What the worker is doing, and to which copy; `memory` shows it to the training's process."""
-
-    def __init__(self, memory: mmap.mmap | None) -> None:
-        self.doing, self.copy = WAITING, 0
-        self._memory = memory
-
-    def set(self, doing: int, copy: int = 0) -> None:
-        """Mark what comes next."""
-        self.doing, self.copy = doing, copy
-        if self._memory is not None:
-            MARK.pack_into(self._memory, 0, doing, copy)
-
-
-class MarkedEnv(NumberedEnv):
-    """Marks each reset and step."""
-
-    marks: Marks
-    copy: int
-
-    def reset(self, **given: Any) -> tuple[int, dict[str, Any]]:
-        """Reset the environment; return the state."""
-        self.marks.set(RESETTING, self.copy)
-        return super().reset(**given)
-
-    def step(self, action: Any) -> tuple[int, Any, bool, bool, dict[str, Any]]:
-        """Step the environment; return the state."""
-        self.marks.set(STEPPING, self.copy)
-        return super().step(action)
-
-
-class Share:
-    """The copies of one worker."""
-
-    def __init__(self, marks: Marks) -> None:
-        self._marks = marks
-        self._name = "of this training"
-        self._vector = RestorableVectorEnv([], 0)
-        self._chance: Any = None
-
-    def answer(self, method: str, arguments: tuple[Any, ...]) -> bytes:
-        """Call a method; return what it returns, or the failure, pickled."""
-        try:
-            function: Callable[..., Any] = getattr(self, method, None) or getattr(self._vector, method)
-            with blaming(self._name):
-                message = pickle.dumps(function(*arguments), 5)
-        except DeepTaxiError as error:
-            trace = "".join(traceback.format_exception(error))
-            own = type(error).__module__.startswith("deeptaxi.")  # else it may not be known there
-            known = error if own else EnvironmentFailedError(str(error))
-            message = pickle.dumps(Failure(self._marks.doing, self._marks.copy, known, trace), 5)
-        self._marks.set(WAITING)
-        return message
-
-    def make(self, setup: bytes, count: int) -> None:
-        """Make the copies.
-
-        Raises:
-            DeepTaxiError: they cannot be made here.
-        """
-        self._marks.set(MAKING)
-        try:
-            registered, environment, masks, dtype = pickle.loads(setup)  # noqa: S301  # of our own process
-        except Exception as error:  # what is imported may raise anything
-            raise UsageError(
-                f"--workers: a worker cannot import what the environment is made of ({type(error).__name__}: "
-                f"{one_line(error)}): leave out --workers, or put it where Python finds it"
-            ) from error
-        for name, spec in registered.items():
-            with suppress(Exception):  # what cannot be imported is reported if it is needed
-                gymnasium.registry.setdefault(name, pickle.loads(spec))  # noqa: S301  # as above
-        self._name = environment.config.id
-        envs: list[MarkedEnv] = []
-        with blaming(self._name):
-            for copy in range(count):
-                self._marks.set(MAKING, copy)
-                env = environment.make_numbered(masks, cls=MarkedEnv)
-                env.marks, env.copy = self._marks, copy
-                envs.append(env)
-        self._vector = RestorableVectorEnv(envs, environment.first_action, dtype)
-        self._chance = process_chance()
-
-    def begin(self, seeds: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
-        """Reset every copy with its seed; return the states `[N]` and the masks that are shown."""
-        states, shown = self._vector.begin(seeds)
-        return states.tolist(), shown
-
-    def step(self, actions: Sequence[int]) -> tuple[Any, ...]:
-        """Return `Steps` as lists, which are pickled in a tenth of the time of arrays; of resets only their states."""
-        steps = self._vector.step_and_reset(np.array(actions, np.int32))
-        begun = [] if steps.begun is None else steps.begun[steps.terminated | steps.truncated].tolist()
-        return (*(column.tolist() for column in steps[:4]), steps.shown, begun, steps.begun_shown)
-
-    def draws_from_process(self) -> bool:
-        """Return whether the copies drew from the random numbers of this process."""
-        return bool(self._chance != process_chance())
-
-    def close(self) -> None:
-        """Close all copies."""
-        self._vector.close()
-
-
-def process_chance() -> Any:
-    """Return the states of the random number generators of this process: those of `random` and `np.random`."""
-    own, legacy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002  # whether others drew from it
-    return own, repr(legacy), legacy["state"]["key"].tobytes()
-
-
-def serve(parent: int, marks: int | None) -> None:
-    """Answer the training's process until it leaves; the worker's main function.
-
-    What environments print goes to standard error, as standard output has the answers.
-
-    Args:
-        parent: the training's process.
-        marks: the file of the marks.
-    """
-    ignore_signals()
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    redirect_standard_streams()
-    threading.Thread(target=outlive_nobody, args=(parent,), daemon=True).start()
-    share = Share(Marks(None if marks is None else mmap.mmap(marks, MARK.size)))
-    with closing(share):
-        for method, arguments in messages(requests):
-            try:
-                write_message(answers, share.answer(method, arguments))
-            except OSError:  # the training has ended
-                break
-
-
-def messages(file: IO[bytes]) -> Iterable[Any]:
-    """Yield what is asked until the end of the file."""
-    while (message := read_message(file)) is not None:
-        yield pickle.loads(message)  # noqa: S301  # of our own process
-
-
-def ignore_signals() -> None:
-    """Ignore the signals that end a training, which then ends its workers.
-
-    By functions, which processes that an environment starts do not inherit.
-    """
-    for number in ending_signals():
-        signal.signal(number, lambda *_: None)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ending_signals())
-
-
-def redirect_standard_streams() -> None:
-    """Let code of the environment read nothing, and print to standard error."""
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    try:
-        os.dup2(2, 1)
-    except OSError:  # there is none
-        os.dup2(nothing, 1)
-        os.dup2(nothing, 2)
-    os.close(nothing)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
-
-
-def outlive_nobody(parent: int) -> None:
-    """End this process, whatever it is doing, once the training's process is gone."""
-    while os.name != "posix" or os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

@@ -29,6 +29,7 @@ from deeptaxi.report.chart import (
     over_updates,
 )
 from deeptaxi.report.content import GroupContent
+from deeptaxi.schema import sort_key
 from deeptaxi.statistics.intervals import bootstrap, interquartile_mean
 
 COLORS, STYLES = (BLUE, ORANGE, GREEN, PURPLE, MUTED), ("-", "--", "-.", ":", "-")
@@ -45,12 +46,13 @@ def group_charts(content: GroupContent) -> list[Chart]:
     places = list(dict.fromkeys(one["environment"] for one in found["groups"]))
     charts: list[Chart | None] = []
     for position, place in enumerate(places):
-        ranked = sorted((one for one in found["groups"] if one["environment"] == place), key=rank, reverse=True)
+        groups = [one for one in found["groups"] if one["environment"] == place]
+        ranked = rank(groups, [pair for pair in found["pairs"] if pair["environment"] == place])
         suffix = f"-{position + 1}" if len(places) > 1 else ""
         where = f" on {place}" if len(places) > 1 else ""
         charts += [
             setting_grid([key for key in found["by"] if key != "env"], ranked, suffix, where),
-            share_chart([one for one in found["groups"] if one in ranked], suffix, where),
+            share_chart(groups, suffix, where),
             optimal_over_time(ranked[: len(COLORS)], suffix, where),
             value_curves(ranked[: len(COLORS)], content.curves, suffix, where),
             profile_chart(ranked[: len(COLORS)], found["score"], suffix, where),
@@ -58,10 +60,10 @@ def group_charts(content: GroupContent) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def rank(one: Mapping[str, Any]) -> tuple[float, float]:
-    """Return what groups are ranked by: the share that is optimal, and the interquartile mean."""
-    share = one["share_optimal"]
-    return (-1.0 if share is None else share["estimate"]), one["score"]["iqm"]["estimate"] or 0.0
+def rank(groups: Groups, pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the groups of an environment, the best first, as its pairs have them."""
+    labels = [*(pair["best"] for pair in pairs[:1]), *(pair["other"] for pair in pairs)]
+    return sorted(groups, key=lambda one: labels.index(one["label"]) if labels else 0)
 
 
 def short(label: str) -> str:
@@ -121,12 +123,7 @@ def setting_grid(keys: Sequence[str], groups: Groups, suffix: str, where: str) -
 
 def by_setting(groups: Groups, key: str) -> list[Mapping[str, Any]]:
     """Return groups sorted by a setting, numbers first."""
-
-    def order(one: Mapping[str, Any]) -> tuple[int, float, str]:
-        value = one["settings"][key]
-        return (0, float(value), "") if isinstance(value, int | float) else (1, 0.0, str(value))
-
-    return sorted(groups, key=order)
+    return sorted(groups, key=lambda one: sort_key(one["settings"][key]))
 
 
 def cell(row: int, column: int, shade: float) -> Any:

@@ -1,1 +1,1 @@
-"""Statistics of runs that differ in their seeds: intervals, times to the optimum, tests of a difference, profiles."""
+"""Statistics of runs that differ in their seeds: intervals, times to the optimum, differences between groups."""

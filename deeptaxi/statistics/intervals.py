@@ -1,4 +1,4 @@
-"""Intervals of what is estimated from few runs: the share that succeed, and aggregates of their scores.
+"""Intervals of what is estimated from few runs: the share that succeed, aggregates of their scores, and profiles.
 
 **A share** of n runs has the interval of Wilson (Probable inference, the law of succession, and statistical inference,
 1927). It stays within 0 and 1, and is not empty if all runs succeed, or none.
@@ -12,6 +12,9 @@ learning at the edge of the statistical precipice, 2021, section 4.3), as their 
 
 Their intervals are percentiles of the stratified bootstrap: runs are drawn again, with replacement, within each task.
 A bootstrap knows no score that no run had: where all are equal, its interval is a point, however few they are.
+
+**A performance profile** (section 4.2) is the share of runs, on all tasks together, whose score is above τ, for each τ.
+Where the profile of one group is never below that of another, its scores are stochastically larger.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ Tasks = Sequence[Floats]  # the scores on each task, `[runs]`, or of each resamp
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+PROFILE_RESAMPLES = 2_000  # as rliable
 BLOCK = 2**20  # scores that are drawn at a time
 
 
@@ -121,3 +125,17 @@ def bootstrap_interval(
 def known(value: Any) -> float | None:
     """Return a number as a float; None for infinities and NaN."""
     return float(value) if math.isfinite(value) else None
+
+
+def share_above(tasks: Tasks, thresholds: Floats) -> Floats:
+    """Return the share of all scores, `[…, n]` on each task, above each threshold, `[T]`; `[…, T]`."""
+    scores = np.concatenate(tasks, axis=-1)
+    return np.stack([(scores > threshold).mean(axis=-1) for threshold in thresholds], axis=-1)
+
+
+def performance_profile(tasks: Tasks, thresholds: Floats, seed: int = 0) -> tuple[Floats, Floats, Floats]:
+    """Return the performance profile at the thresholds `[T]`, and the ends of its pointwise 95 % interval, `[T]`."""
+    found, low, high = bootstrap(
+        lambda again: share_above(again, thresholds), tasks, resamples=PROFILE_RESAMPLES, seed=seed
+    )
+    return found, low, high

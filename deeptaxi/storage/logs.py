@@ -444,9 +444,10 @@ def begins_with(log: Path) -> str | None:
 def find_log(run: Path) -> Path:
     """Return the log folder of a run.
 
-    This is the recorded path, relative to the current folder, to the parent of the run's folder of runs, or to that
-    folder itself, else the folder of the run's name in `logs/`. A log folder is its own log. A log whose training ended
-    with other weights is ignored: the name of a run that was copied without its log may be in use for another one.
+    This is the recorded path, relative to the run folder, else the folder of the run's name in `logs/`. Earlier
+    versions recorded it relative to the folder of the training: the current one, or any that the run is in. A log
+    folder is its own log. A log whose training ended with other weights is ignored: the name of a run that was copied
+    without its log may be in use for another one.
 
     Raises:
         UsageError: the run does not exist, or has no log.
@@ -464,15 +465,15 @@ def find_log(run: Path) -> Path:
     about = about if isinstance(about, dict) else {}
     said, digest = Path(str(about.get("log", ""))), about.get("weights_digest")
     absolute = run.resolve()
-    beside, above = absolute.parents[:2] if len(absolute.parents) > 1 else (absolute.parent, absolute.parent)
-    places = [said, above / said, beside / said, above / LOGS / absolute.name / LOG_FILE]
+    named = absolute.parent.parent / LOGS / absolute.name / LOG_FILE
+    places = [place_of(run, said), said, *(folder / said for folder in absolute.parents), named]
     found = [path for path in places if path.name == LOG_FILE and os.path.isfile(path)]  # noqa: PTH113  # any name
     for path in found:
         end = end_of(path)
         if digest is None or end is None or end.weights_digest in (digest, None):
             return path.parent
     fault = "belongs to another training" if found else "does not exist"
-    raise UsageError(f"{run} has no log: it says {said}, which {fault} (train it again to get one)")
+    raise UsageError(f"{run} has no log: its {CONFIG_FILE} says {said}, which {fault} (train it again to get one)")
 
 
 def read_log_until(folder: Path, position: Position) -> LogPrefix | None:
@@ -515,6 +516,7 @@ def brought_back(folder: Path, head: str) -> bool:
     return False
 
 
-def place_of(run: Path, said: str) -> Path:
-    """Return the log folder of a run; `said` is the path in its checkpoint, relative to the run folder."""
-    return Path(os.path.normpath(os.path.relpath(run.resolve() / said)))
+def place_of(run: Path, said: str | Path) -> Path:
+    """Return a path that is recorded relative to a run folder; it is relative to the current folder if `run` is."""
+    found = os.path.normpath(run.resolve() / said)
+    return Path(found if run.is_absolute() else os.path.relpath(found))

@@ -78,14 +78,19 @@ FILES = (MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON)
 class RunFolder:
     """A reserved run folder with its log, cleanup actions, and reserved disk space.
 
-    `destination` is the folder and the log as the files of the run name them, where they are to be moved afterwards.
+    `destination` is the folder as the files of the run name it, if the run is to be moved there, and its log with it.
     """
 
     folder: Path
     log: Path
     undoing: ExitStack
     spare: Spare | None = None
-    destination: tuple[Path, Path] | None = None
+    destination: Path | None = None
+
+    @property
+    def relative_log(self) -> str:
+        """The path of the log, relative to the run folder: it holds wherever both are moved, or read from."""
+        return os.path.relpath(self.log.resolve(), self.folder.resolve())
 
     def release(self) -> None:
         """Release the locks and remove folders that were created but not used."""
@@ -239,9 +244,8 @@ def save_run(
     """
     if run.spare is not None:
         run.spare.release()
-    folder, log = run.destination or (run.folder, run.log)
-    facts = card(folder, environment, config, finished, preset, disturbed=disturbed)
-    about = {"log": str(log), **facts_of(finished, preset)}
+    facts = card(run.destination or run.folder, environment, config, finished, preset, disturbed=disturbed)
+    about = {"log": run.relative_log, **facts_of(finished, preset)}
     with write_atomic_all(run.folder, last=CARD_JSON) as aside:
         network.save(aside / MODEL_FILE)
         if table is not None:

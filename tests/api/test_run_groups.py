@@ -140,5 +140,5 @@ def test_the_same_name_for_another_problem_is_refused(tmp_path: Path) -> None:
 
 def test_another_objective_is_refused(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, {}, {"evaluation": {"objective_discount": 0.9}})
-    with pytest.raises(UsageError, match=r"judged at discount 0\.9, .* at 0\.99"):
+    with pytest.raises(UsageError, match=r"evaluated at discount 0\.9, .* at 0\.99"):
         check_problems(runs, None)

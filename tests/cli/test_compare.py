@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import deeptaxi
 from tests.cli.conftest import LAKE, refused, run
 from tests.report.outline import check_sound
 from tests.written_runs import rate, write_group, write_run
@@ -89,6 +90,24 @@ def test_a_report_on_runs_of_different_problems_says_how_to_compare_them(tmp_pat
 )
 def test_a_setting_that_does_not_exist_is_refused(tmp_path: Path, words: list[str], parts: list[str]) -> None:
     refused(run("compare", write_run(tmp_path / "run"), *words), 2, *parts)
+
+
+def test_logs_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and logs of which neither is near the other, nor near the folder that either command is typed in."""
+    work, elsewhere = tmp_path / "work" / "here", tmp_path / "elsewhere"
+    work.mkdir(parents=True)
+    elsewhere.mkdir()
+    monkeypatch.chdir(work)
+    place = ["--out", "../../runs/sweep/one/seed-0", "--logs", "records/one"]
+    trained = json.loads(run("train", *LAKE, *QUICK, "--updates", "200", *place, "--json").stdout)
+    assert trained["log"] == "records/one/seed-0/metrics.jsonl"
+    monkeypatch.chdir(elsewhere)
+    compared = run("compare", "../runs/sweep", "--json")
+    assert json.loads(compared.stdout)["groups"][0]["updates_to_optimum"]["reached"] == 1
+    assert "no log says them" not in compared.stderr
+    shown = json.loads(run("logs", "../runs/sweep/one/seed-0", "--json").stdout)
+    assert shown["log"] == "../work/here/records/one/seed-0/metrics.jsonl"
+    assert deeptaxi.load("../runs/sweep/one/seed-0").to_dict()["log"] == shown["log"]
 
 
 def test_paths_without_runs_are_refused(tmp_path: Path) -> None:

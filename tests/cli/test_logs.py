@@ -112,7 +112,9 @@ def test_the_log_of_a_training_that_failed_is_named_by_its_file(log):
 def test_a_run_without_a_log_is_refused_in_one_line(lake_run, tmp_path):
     moved = shutil.copytree(lake_run, tmp_path / "elsewhere" / "run")
     config = moved / "config.toml"
-    config.write_text(config.read_text().replace(str(find_log(lake_run)), str(tmp_path / "gone")))
+    text = config.read_text()
+    assert 'log = "../logs/run/metrics.jsonl"' in text
+    config.write_text(text.replace("../logs/run", "../gone"))
     refused(run("logs", moved), 2, "has no log")
     refused(run("logs", tmp_path), 2, "neither a run folder nor a log folder")
     refused(run("logs", tmp_path / "nowhere"), 2, "nowhere")

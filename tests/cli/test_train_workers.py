@@ -81,10 +81,10 @@ def test_what_workers_cannot_do_is_refused(here: Path, type_in: TypeIn) -> None:
     assert not list(Path().rglob("*.keras"))
 
 
-def test_draws_from_the_process_are_told(here: Path, type_in: TypeIn) -> None:
+def test_draws_from_the_process_are_warned_of(here: Path, type_in: TypeIn) -> None:
     words = [*TRAIN, "--updates", 2, "--env-arg", "fault=chance", "--env-arg", "at=3"]
     assert digest_of(type_in(*words, "--out", "a", "--workers", 2)) == digest_of(type_in(*words, "--out", "b"))
-    assert (warnings_of("a"), warnings_of("b")) == (["process-chance"], [])
+    assert (warnings_of("a"), warnings_of("b")) == (["global-random-state"], [])
 
 
 @pytest.mark.slow

@@ -59,4 +59,11 @@ def test_a_share_that_is_not_known_is_a_dash() -> None:
              "groups": [group("all runs", optimal=None, share_optimal=None)]}  # fmt: skip
     (shares, _) = comparison_tables(found)
     assert shares.rows == [("all runs", "– of 2", "–", "–", "–")]
-    assert percentage(0.625) == "62 %"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.625, "62 %"), (0.0, "0 %"), (1.0, "100 %"), (0.002, "0.2 %"), (0.9972, "99.7 %"), (0.99996, "99.996 %")],
+)
+def test_a_probability_that_is_not_certain_never_looks_so(value: float, text: str) -> None:
+    assert percentage(value) == text

@@ -108,14 +108,14 @@ def test_an_error_of_the_environment_is_the_same_line():
 @pytest.mark.parametrize(
     ("fault", "how"), [("exit", "ended with exit code 3"), ("kill", "was killed by SIGKILL, as where memory runs out,")]
 )
-def test_a_worker_that_dies_is_told_with_its_last_step(fault, how):
+def test_a_worker_that_dies_is_reported_with_its_last_step(fault, how):
     error = failure_of(opened(NAME, fault=fault, at=2), 2)
     action = actions_of(2)[1][0] + 3
     assert f"failed: worker 1 of 2 {how} in step({action}) of environment 0, at step 2 of an episode" in error
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has other signals")
-def test_a_worker_that_is_killed_while_it_waits_is_told_too():
+def test_a_worker_that_is_killed_while_it_waits_is_reported_too():
     with closing(open_copies(opened(NAME), COPIES, True, 2)) as copies:
         copies.begin(SEEDS)
         time.sleep(0.2)  # until it marks that it waits

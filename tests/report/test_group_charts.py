@@ -43,6 +43,19 @@ def test_two_settings_make_a_grid_and_every_group_a_row(grid: Path) -> None:
     assert "learning_rate=0.1 batch_size=32: half of them by update 300" in charts["optimal"]
 
 
+def test_the_best_group_of_the_charts_is_that_of_the_verdict(tmp_path: Path) -> None:
+    """All seeds of all groups are optimal and score the same: the best group is the fastest."""
+    for value in (0.1, 0.2):
+        for size in (8, 32):
+            settings = {"optimizer": rate(value), "replay": {"batch_size": size}}
+            write_group(
+                tmp_path / f"{value}-{size}", 4, 4, reached=300 if (value, size) == (0.2, 32) else 600, **settings
+            )
+    best = "learning_rate=0.2 batch_size=32"
+    assert deeptaxi.compare(tmp_path, ("learning_rate", "batch_size")).verdict.startswith(best)
+    assert f"The best is {best}: 4 of 4." in charts_of(tmp_path, "learning_rate", "batch_size")["grid"]
+
+
 def test_one_setting_makes_no_grid(grid: Path) -> None:
     assert list(charts_of(grid, "batch_size")) == ["shares", "optimal", "values", "profiles"]
 

@@ -174,7 +174,7 @@ def test_findings_are_shown_with_cause_and_cure():
     assert "No problems found." in page(dataclasses.replace(content, subject=nothing)).html
 
 
-def test_layers_of_few_states_are_told_in_words():
+def test_layers_of_few_states_are_described_in_words():
     grid = GridMap(
         (("floor",) * 2,), ("stick", "hit"), ((Layer(np.arange(2).reshape(1, 2)),),),
         apart={"history 2": np.array([2, 3]), "history 3": np.array([4])},

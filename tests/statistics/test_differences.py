@@ -1,10 +1,14 @@
+"""Tests of a difference by hand and from tables, and the probability of improvement of rliable 1.2.0."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from deeptaxi.statistics.differences import adjust, boschloo, mann_whitney, runs_to_tell
+from deeptaxi.statistics.differences import adjust, boschloo, mann_whitney, probability_of_improvement, runs_to_tell
+from deeptaxi.statistics.intervals import bootstrap_interval
+from tests.statistics.test_intervals import X, Y
 
 
 def test_forty_of_forty_against_thirty_one() -> None:
@@ -50,3 +54,18 @@ def test_all_pairs_share_the_level() -> None:
     assert adjust(0.01, 2) == 0.01
     assert adjust(0.01, 4) == pytest.approx(0.06)
     assert adjust(0.5, 4) == 1
+
+
+def test_the_probability_of_improvement_is_that_of_rliable() -> None:
+    """Of `library.get_interval_estimates({"p": [x, y]}, metrics.probability_of_improvement, reps=40000)`."""
+    found = bootstrap_interval(probability_of_improvement, list(X), list(Y), resamples=40_000)
+    assert found.estimate == pytest.approx(0.7354167, abs=1e-6)
+    # One resample is a multiple of 1/240, and so is every end.
+    assert (found.low, found.high) == pytest.approx((0.5916667, 0.8666667), abs=1e-3)
+
+
+def test_pairs_by_hand_with_ties_of_half() -> None:
+    one, other = [np.array([1.0, 2.0, 3.0])], [np.array([2.0, 0.0])]
+    assert probability_of_improvement(one, other) == (1 + 1.5 + 2) / 6
+    assert probability_of_improvement(other, one) == pytest.approx(1 - 4.5 / 6)
+    assert probability_of_improvement(one, one) == 0.5

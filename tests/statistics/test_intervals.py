@@ -18,6 +18,8 @@ from deeptaxi.statistics.intervals import (
     interquartile_mean,
     mean,
     median,
+    performance_profile,
+    share_above,
     wilson,
 )
 
@@ -114,3 +116,18 @@ def test_a_share_has_the_wilson_interval(successes: int, runs: int, low: float, 
     z = stats.norm.ppf(0.975)  # the ends solve (p̂ − p)² = z² p (1 − p) / n
     for end in (found.low, found.high):
         assert (successes / runs - end) ** 2 == pytest.approx(z**2 * end * (1 - end) / runs, abs=1e-9)
+
+
+def test_a_profile_is_that_of_rliable() -> None:
+    """Of `library.create_performance_profile({"x": x}, thresholds, reps=50000)`."""
+    found, low, high = performance_profile(list(X), np.array([0.85, 0.9, 0.95, 0.99]))
+    assert found == pytest.approx([0.9666667, 0.9, 0.7666667, 0.4])
+    assert low == pytest.approx([0.9, 0.8, 0.6333333, 0.2333333], abs=1e-3)
+    assert high == pytest.approx([1, 1, 0.9, 0.5666667], abs=1e-3)
+
+
+def test_a_profile_counts_scores_strictly_above() -> None:
+    tasks = [np.array([0.0, 1.0]), np.array([1.0, 1.0])]
+    assert share_above(tasks, np.array([-1.0, 0.0, 0.5, 1.0])).tolist() == [1, 0.75, 0.75, 0]
+    resamples = [np.stack([scores, scores]) for scores in tasks]
+    assert share_above(resamples, np.array([0.0, 1.0])).tolist() == [[0.75, 0], [0.75, 0]]

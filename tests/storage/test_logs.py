@@ -52,6 +52,19 @@ def test_a_log_of_a_run_elsewhere_is_found_from_another_folder(run, monkeypatch,
     assert find_log(folder) == tmp_path / "logs" / "a"
 
 
+@pytest.mark.parametrize("said", ["logs/a", "../../../logs/a"])
+def test_a_log_of_a_run_far_below_is_found_from_another_folder(run, monkeypatch, tmp_path, said):
+    """As an earlier version recorded it, relative to the folder of the training, and as it is recorded now."""
+    folder = run(said)
+    deeper = tmp_path / "models" / "sweep" / "b"
+    shutil.copytree(folder, deeper)
+    shutil.move(folder, tmp_path / "gone")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert find_log(deeper) == tmp_path / "logs" / "a"
+    assert find_log(Path("../models/sweep/b")).resolve() == tmp_path / "logs" / "a"
+
+
 def test_a_log_moved_with_its_run_is_found_by_its_name(run):
     assert find_log(run("gone/a")).resolve() == Path("logs/a").resolve()
 
@@ -62,7 +75,7 @@ def test_a_log_folder_is_its_own_log(run):
 
 
 def test_a_run_without_its_log_says_where_it_should_be(run):
-    with pytest.raises(UsageError, match=r"models/a has no log: it says gone/metrics.jsonl, which does not exist"):
+    with pytest.raises(UsageError, match=r"models/a has no log: its config.toml says gone/metrics.jsonl, which does"):
         find_log(run("gone", "logs/b"))
 
 

@@ -22,9 +22,9 @@ function changed(quiet = false) {
 }
 
 function announce() {
-  const [one, other] = panels.map((panel) => panel.told());
+  const [one, other] = panels.map((panel) => panel.describeStep());
   const both = one === other && panels[0].episode.step === panels[1].episode.step;
-  const sentences = both ? [`Both: ${one}.`] : panels.map((panel) => `${panel.title}: ${panel.told()}.`);
+  const sentences = both ? [`Both: ${one}.`] : panels.map((panel) => `${panel.title}: ${panel.describeStep()}.`);
   live.replaceChildren(...sentences.map((text) => element("span", {}, `${text} `)));
 }
 

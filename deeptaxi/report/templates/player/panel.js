@@ -212,7 +212,7 @@ class Panel {
   outcomeItems() {
     const episode = this.episode;
     const { state, action, ending } = episode;
-    if (ending !== null) return [element("li", { class: "play-end" }, capital(`${this.told()}.`))];
+    if (ending !== null) return [element("li", { class: "play-end" }, capital(`${this.describeStep()}.`))];
     const count = outcomesOf(state, action);
     const from = first[state * A + action];
     const order = [...Array(count).keys()].sort((a, b) => probability(from + b) - probability(from + a));
@@ -243,7 +243,7 @@ class Panel {
   }
 
   // What the last step did, in words.
-  told() {
+  describeStep() {
     const { ending, step, total, loop, state, reward: last, moves } = this.episode;
     if (ending === null && step === 0) return `in ${describe(state)}`;
     const took = step === 0 ? "" : `took ${data.actions[moves[step - 1][0]]}, reward ${number(last)}; `;
