@@ -182,7 +182,7 @@ def exportable(source: ModelSource, environment: Environment | None) -> Any:
     """
     if source.kind == "keras":
         states = environment.states if environment else None
-        network = load_network(source.path, foreign=True, states=states, code=source.code)
+        network = load_network(source.path, foreign=True, states=states, code=source.code, weights=source.weights)
         from deeptaxi.network.inspect import is_ours
 
         if is_ours(network):

@@ -17,6 +17,7 @@ from deeptaxi.api.environments import Opened
 from deeptaxi.api.networks import NOT_GIVEN, GivenNetwork, open_network
 from deeptaxi.api.run import Run
 from deeptaxi.api.run_options import PLAIN, RunOptions
+from deeptaxi.api.save_run import add_to_group
 from deeptaxi.api.train_run import Plan, plan, reserve_run_folder, resume_plan, run_training
 from deeptaxi.backend import keras_backend
 from deeptaxi.errors import DeepTaxiError, UsageError, one_line
@@ -25,6 +26,7 @@ from deeptaxi.experiments.results import DONE
 from deeptaxi.experiments.worker_pool import failed
 from deeptaxi.learning.callbacks import Callback, UserCallbacks
 from deeptaxi.storage import checkpoints
+from deeptaxi.storage.compact_group import CompactGroup
 
 
 @dataclass
@@ -40,6 +42,7 @@ class JobRunner:
         given: as for `plan`.
         watchers: called with every event of every training.
         destination: the folder of the sweep as the files of a run name it, if they are to be moved there.
+        group: takes the runs instead of folders of their own.
     """
 
     folder: Path | None
@@ -50,6 +53,7 @@ class JobRunner:
     given: GivenNetwork = NOT_GIVEN
     watchers: tuple[Callback, ...] = ()
     destination: Path | None = None
+    group: CompactGroup | None = None
     run: Run | None = field(default=None, init=False)  # of the last job, if it got as far as a run
     _planned: tuple[Any, Plan] | None = field(default=None, init=False, repr=False)
 
@@ -68,8 +72,11 @@ class JobRunner:
         for watcher in self.watchers:
             if isinstance(watcher, UserCallbacks) and watcher.error is not None:  # the run is whole, but ended early
                 return failed(job, one_line(watcher.error, 500))
+        line = describe_job(job, self.run)
+        if self.group is not None and self.folder is not None:
+            line["run"] = str(self.folder / job.name)
         spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
-        return {**describe_job(job, self.run), **spent}
+        return {**line, **spent}
 
     def plan(self, job: Job) -> Plan:
         """Return the plan of a job: what its point has in common is planned once.
@@ -97,6 +104,8 @@ class JobRunner:
         if self.folder is None:
             return run_training(self.plan(job), self.watchers, self.options)
         folder, logs = self.folder / job.name, self.logs / job.point
+        if self.group is not None:
+            return self.train_compact(self.group, job, folder)
         options = replace(self.options, last_checkpoint=False, name=f"{self.folder.resolve().name}/{job.name}")
         if any(checkpoints.files_in(folder)):
             with suppress(UsageError):  # of another processor or version, say: begin again instead
@@ -105,6 +114,14 @@ class JobRunner:
         with reserve_run_folder(self.plan(job), folder, logs, force=True, with_checkpoints=False) as planned:
             run = run_training(self.with_destination(planned, job), self.watchers, options)
         return self.without_checkpoints(run, folder)
+
+    def train_compact(self, group: CompactGroup, job: Job, folder: Path) -> Run:
+        """Train a job, and add its run to a compact group, unless it is to be trained again."""
+        options = replace(self.options, checkpoints=False, name=f"{folder.parent.resolve().name}/{job.name}")
+        run = run_training(self.plan(job), self.watchers, options)
+        if run.history is not None and run.finished is not None and not self.is_interrupted(run):
+            add_to_group(group, run, folder)
+        return run
 
     def with_destination(self, planned: Plan, job: Job) -> Plan:
         """Name the folder that the run is moved to afterwards, if it is."""
@@ -121,10 +138,14 @@ class JobRunner:
 
     def without_checkpoints(self, run: Run, folder: Path) -> Run:
         """Discard the checkpoints of a run, unless its training is to be resumed."""
-        interrupted = run.finished is None or run.finished.stopped == "interrupted"
-        if not interrupted or not (run.failure or self.options.stop()):
+        if not self.is_interrupted(run):
             checkpoints.discard(folder)
         return run
+
+    def is_interrupted(self, run: Run) -> bool:
+        """Return whether the training of a run is to be resumed."""
+        ended = run.finished is not None and run.finished.stopped != "interrupted"
+        return not ended and (bool(run.failure) or self.options.stop())
 
 
 def describe_job(job: Job, run: Run) -> dict[str, Any]:

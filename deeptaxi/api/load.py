@@ -10,6 +10,7 @@ from typing import Any
 from deeptaxi.api.environments import EnvLike, EnvSpec, describe_object
 from deeptaxi.api.report import check_comparable
 from deeptaxi.api.run import Run
+from deeptaxi.api.run_data import read_training_log
 from deeptaxi.api.status import status
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment
@@ -84,10 +85,12 @@ def number_as_saved(environment: Environment, source: ModelSource) -> Environmen
 
 
 def kept_in(source: ModelSource) -> dict[str, Any]:
-    """Return the run folder of a model and the facts in it; empty for a bare file."""
+    """Return the run folder of a model, or the log that it has without one, and its facts; empty for a bare file."""
     if source.config is None:
         return {}
     folder = source.path.parent
+    if source.weights is not None:  # of a compact group: the folder is temporary
+        return {"training_log": read_training_log(folder), "facts": read_facts(folder)}
     return {"folder": folder, "facts": read_facts(folder)}
 
 

@@ -26,6 +26,7 @@ from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, check_tabula
 from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.spaces import ObservationError, StateCodec, brief, contains
 from deeptaxi.metrics import Finished, History, read_history
+from deeptaxi.storage.compact_group import run_folder_of
 from deeptaxi.storage.logs import FAILED_FILE, LOG_FILE, find_log, read_visits
 from deeptaxi.storage.models import describe_unfinished
 from deeptaxi.storage.run_folder import MODEL_FILE
@@ -340,6 +341,7 @@ def history_of(run: Path) -> History:
         UsageError: the run does not exist, or has no log.
         DeepTaxiError: the log is empty.
     """
+    run = run_folder_of(run)
     if run.is_file():
         return read_history(run)
     lone = find_log_file(run)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeptaxi.api.settings import Config
 from deeptaxi.errors import UsageError
+from deeptaxi.storage.run_folder import is_compact
 from deeptaxi.tracking.tracker import check_trackers
 
 if TYPE_CHECKING:
@@ -76,6 +78,34 @@ def refuse_with_seeds(**given: object) -> None:
     for name, value in given.items():
         if value is not None and value is not False:
             raise UsageError(f"--seeds trains one agent for each: leave out --{name.replace('_', '-')}")
+
+
+def check_compact(
+    compact: bool, resume: Path | None = None, out: object = True, logs: object = None, is_group: bool = True
+) -> bool:
+    """Return whether the agents of a group are saved in one file.
+
+    Args:
+        compact: whether that is asked for.
+        resume: the folder of a group to continue.
+        out: where the group is to be saved.
+        logs: where its logs are to go.
+        is_group: whether there are several agents.
+
+    Raises:
+        UsageError: it is asked for where it cannot be.
+    """
+    if not is_group and compact:
+        raise UsageError("--compact saves the agents of several seeds in one file: give --seeds too")
+    if resume is not None:
+        if compact and not is_compact(resume):
+            raise UsageError("--resume continues the seeds as they were begun, in folders: leave out --compact")
+        compact = is_compact(resume)
+    if compact and out is None:
+        raise UsageError("--compact saves the agents in a file: give its folder with --out")
+    if compact and logs is not None:
+        raise UsageError("--compact keeps the logs with the agents: leave out --logs")
+    return compact
 
 
 @dataclass(frozen=True)

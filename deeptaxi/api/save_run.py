@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 from deeptaxi.api.environments import IN_MEMORY
 from deeptaxi.api.networks import remember_network
@@ -18,12 +20,16 @@ from deeptaxi.learning.coverage import Coverage
 from deeptaxi.machine import processor
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.remembered import remember
-from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.mdp.table import TransitionTable, save_table
+from deeptaxi.metrics import Finished, History, to_json
 from deeptaxi.schema import to_mapping
-from deeptaxi.storage import checkpoints, logs, runs
-from deeptaxi.storage.logs import EVENTS, FAILED_FILE, VISITS_FILE, save_visits
+from deeptaxi.storage import checkpoints, logs, model_card, runs
+from deeptaxi.storage.compact_group import SHARED, WEIGHTS_FILE, CompactGroup
+from deeptaxi.storage.logs import EVENTS, FAILED_FILE, LOG_FILE, VISITS_FILE, save_visits, visits_file
 from deeptaxi.storage.model_card import resuming_command
-from deeptaxi.storage.run_folder import MODEL_FILE, TABLE_FILE
+from deeptaxi.storage.models import weights_of
+from deeptaxi.storage.observations import FACT, save_observations
+from deeptaxi.storage.run_folder import CARD_JSON, CONFIG_FILE, MODEL_FILE, OBSERVATIONS_FILE, TABLE_FILE
 from deeptaxi.storage.runs import check_room
 
 
@@ -42,16 +48,34 @@ def pointing_to_table(
     return dataclasses.replace(environment, config=saved), dataclasses.replace(config, environment=saved)
 
 
+class Trained(NamedTuple):
+    """How a run was trained, which a bare model does not know."""
+
+    config: TrainConfig
+    history: History
+    finished: Finished
+
+
+def trained_as(run: RunData) -> Trained:
+    """Return how a run was trained.
+
+    Raises:
+        UsageError: it is unknown.
+    """
+    if run.config is None or run.history is None or run.finished is None:
+        raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
+    return Trained(run.config, run.history, run.finished)
+
+
 def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     """Write the run folder and the log of a run.
 
     Raises:
         UsageError: the folder is taken, or it is unknown how the run was trained.
     """
-    if run.config is None or run.history is None or run.finished is None:
-        raise UsageError(f"{run.name} has no configuration or no log to keep: `export` writes its network alone")
+    trained = trained_as(run)
     table = own_table(run.environment, run.facts)
-    environment, config = pointing_to_table(folder, table, run.environment, run.config)
+    environment, config = pointing_to_table(folder, table, run.environment, trained.config)
     check_room(folder, environment.describe(), config)
     reserved = runs.reserve(folder, logs_folder, force, table is not None)
     if run.folder is None:  # trained in this process
@@ -59,7 +83,7 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
         remember_network(config.network)
     try:
         with logs.Log(reserved.log.parent, reserved.folder) as log:
-            for record in run.history.records:
+            for record in trained.history.records:
                 log.write(record)
             about, preset = environment.describe(), run.facts.get("preset", "none")
             finish_log(log, reserved.log.parent, run.log.coverage)
@@ -68,10 +92,10 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
                 run.network,
                 about,
                 config,
-                run.finished,
+                trained.finished,
                 preset,
                 table,
-                run.history.disturbed,
+                trained.history.disturbed,
                 environment.numbering,
             )
         if run.episodes is not None:
@@ -82,6 +106,57 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     if log.lost:
         raise DiskError(f"{log.lost}; the run itself is saved in {folder}")
     return folder
+
+
+def card_of(run: RunData, folder: Path, config: TrainConfig) -> dict[str, Any]:
+    """Return the card of a finished run that has no folder, with the commands that `folder` would have."""
+    _, history, finished = trained_as(run)
+    about, preset = run.environment.describe(), run.facts["preset"]
+    facts = model_card.card(folder, about, config, finished, preset, disturbed=history.disturbed)
+    if run.episodes is None:
+        return facts
+    facts = {**facts, "episodes": dict(run.episodes)}
+    return {**facts, "limits": model_card.limits(facts)}
+
+
+def add_to_group(group: CompactGroup, run: RunData, folder: Path) -> None:
+    """Add a finished run in memory to a compact group; `folder` is the path of the agent.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
+    trained, table = trained_as(run), own_table(run.environment)
+    _, config = pointing_to_table(folder, table, run.environment, trained.config)
+    if not group.has_shared_files:
+        group.add(SHARED, shared_files(run, table))
+    about = {"log": LOG_FILE, **run.facts, **({} if table is None else {"table": TABLE_FILE})}
+    files: dict[str, bytes] = {}
+    if run.environment.numbering is not None:
+        file = io.BytesIO()
+        about[FACT] = save_observations(file, run.environment.numbering)
+        files[OBSERVATIONS_FILE] = file.getvalue()
+    if run.coverage is not None and run.coverage.visits.size:
+        files[VISITS_FILE] = visits_file(run.coverage)
+    group.add(
+        folder.name,
+        {
+            **files,
+            CONFIG_FILE: dump_toml(config, about).encode(),
+            CARD_JSON: to_json(card_of(run, folder, config)).encode(),
+            LOG_FILE: logs.text_of(trained.history.records),
+            WEIGHTS_FILE: weights_of(run.network),
+        },
+    )
+
+
+def shared_files(run: RunData, table: TransitionTable | None) -> dict[str, bytes]:
+    """Return the files that the agents of a compact group share: of one of them, without what is its own."""
+    with TemporaryDirectory(prefix="deeptaxi-") as scratch:
+        place = Path(scratch)
+        run.network.save(place / MODEL_FILE)
+        if table is not None:
+            save_table(table, place / TABLE_FILE)
+        return {path.name: path.read_bytes() for path in place.iterdir()}
 
 
 def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:

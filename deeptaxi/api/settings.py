@@ -24,6 +24,7 @@ from deeptaxi.config import (
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.renamed import ARGUMENTS, OPTIONS
 from deeptaxi.schema import leaf_settings, nest, to_mapping
+from deeptaxi.storage.run_folder import CONFIG_FILE
 
 
 class Settings(TypedDict, total=False):
@@ -103,6 +104,7 @@ class TrainOptions(Settings, total=False):
     logs: str | Path | None
     tensorboard: bool
     track: str | Sequence[str]
+    compact: bool
     force: bool
     trust_env: bool
     callbacks: Sequence[Callable[[Any], object]] | None
@@ -164,7 +166,16 @@ def values_of(config: Config | None) -> dict[str, Any]:
         values = with_literals({key: value for key, value in config.items() if key != "run"})
         known_keys(values)
         return with_former_defaults(values) if "run" in config else values
-    return read_toml(Path(config))
+    return read_toml(settings_file(Path(config)))
+
+
+def settings_file(path: Path) -> Path:
+    """Return a file of settings; that of an agent of a compact group is unpacked."""
+    if path.exists() or path.name != CONFIG_FILE:
+        return path
+    from deeptaxi.storage.compact_group import run_folder_of
+
+    return run_folder_of(path.parent) / path.name
 
 
 def merge_settings(

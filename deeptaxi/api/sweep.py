@@ -40,6 +40,7 @@ from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
 from deeptaxi.io.atomic import make_folder, remove_if_empty
 from deeptaxi.io.locks import TRAINING, lock
+from deeptaxi.storage.compact_group import agents_in
 from deeptaxi.storage.logs import LOG_FILE, LOGS
 from deeptaxi.storage.run_folder import MODEL_FILE
 from deeptaxi.storage.runs import MODELS, check_ours, default_name
@@ -209,7 +210,10 @@ def run_grid(
     began, jobs = time.monotonic(), list(grid.jobs())
     found = {name: line for name, line in (before or {}).items() if line["status"] == DONE}
     if folder is not None:
-        found = {name: line for name, line in found.items() if (folder.path / name / MODEL_FILE).exists()}
+        kept = set(agents_in(folder.path))
+        found = {
+            name: line for name, line in found.items() if name in kept or (folder.path / name / MODEL_FILE).exists()
+        }
     progress = Progress(len(jobs))
     for line in found.values():
         progress.add(line, fresh=False)

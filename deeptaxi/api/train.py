@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
@@ -11,7 +12,14 @@ from deeptaxi.api.environments import EnvLike, name_of, open_value
 from deeptaxi.api.job_runner import JobRunner
 from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.run import Run
-from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume, refuse_with_seeds
+from deeptaxi.api.run_options import (
+    EVERY,
+    RunOptions,
+    check_compact,
+    never,
+    refuse_with_resume,
+    refuse_with_seeds,
+)
 from deeptaxi.api.settings import Config, TrainOptions, TrainSettings, merge_settings
 from deeptaxi.api.sweep import (
     Progress,
@@ -29,6 +37,7 @@ from deeptaxi.experiments.grid import Grid, check_seeds
 from deeptaxi.experiments.results import is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import InProcess
 from deeptaxi.learning.callbacks import Event, UserCallbacks
+from deeptaxi.storage.compact_group import CompactGroup
 from deeptaxi.storage.logs import LOGS
 from deeptaxi.tracking.tracker import check_trackers
 
@@ -52,6 +61,7 @@ def train(
     logs: str | Path | None = None,
     tensorboard: bool = True,
     track: str | Sequence[str] = (),
+    compact: bool = False,
     force: bool = False,
     trust_env: bool = False,
     callbacks: Sequence[Callable[[Event], object]] | None = None,
@@ -83,6 +93,8 @@ def train(
         logs: folder for the log of a saved run; None for `logs`, or for the log's current location with `resume`.
         tensorboard: whether to also log for TensorBoard.
         track: `"mlflow"`, `"wandb"`, or both: trackers that the run is logged with.
+        compact: whether to save the agents of `seeds` in one file of `out`, without folders and checkpoints of their
+            own; `load(out / "seed-3")` opens one all the same.
         force: whether to overwrite an existing run.
         trust_env: whether to import the module of an environment or network that only `config` or `resume` names,
             which executes its code.
@@ -125,10 +137,14 @@ def train(
             named_env = given_env if table is None else None  # an object is in no file, and given again
             others = {name: found for name, found in own.items() if name != "network" or value is None}
             refuse_with_resume(env=named_env, seeds=seeds is not None, preset=preset, config=config, out=out, **others)
-            return train_seeds(*read_sweep(Path(resume)), runner, Path(resume), Path(logs or LOGS), watching)
+            compact = check_compact(compact, Path(resume), logs=logs)
+            return train_seeds(*read_sweep(Path(resume)), runner, Path(resume), Path(logs or LOGS), watching, compact)
         values = merge_settings(name, env_args, config, q_table, own)
         grid = Grid(check_seeds(() if seeds is None else seeds), settings=values, preset=preset)
-        return train_seeds(grid, None, runner, folder_of_seeds(grid, runner, out), Path(logs or LOGS), watching)
+        check_compact(compact, out=out, logs=logs)
+        folder = folder_of_seeds(grid, runner, out)
+        return train_seeds(grid, None, runner, folder, Path(logs or LOGS), watching, compact)
+    check_compact(compact, is_group=False)
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = merge_settings(name, env_args, None, q_table, own)
@@ -175,6 +191,7 @@ def train_seeds(
     folder: Path | None,
     logs: Path,
     watching: UserCallbacks | None = None,
+    compact: bool = False,
     watch: Watch = ignore,
 ) -> SweepResult:
     """Train an agent for each seed in this process.
@@ -186,6 +203,7 @@ def train_seeds(
         folder: where their runs are saved; None for nowhere.
         logs: where logs go.
         watching: the callbacks of the user, among those of the runner.
+        compact: whether to save them in one file.
         watch: called with the line of each job, and a `Progress`.
 
     Raises:
@@ -208,4 +226,5 @@ def train_seeds(
     runner.logs = logs / folder.resolve().name
     with open_sweep_folder(folder, runner.logs, grid, before is not None) as writing:
         runner.folder = folder
-        return run_grid(grid, InProcess(runner), writing, before, runner.options.stop, keep)
+        with closing(CompactGroup(folder)) if compact else nullcontext() as runner.group:
+            return run_grid(grid, InProcess(runner), writing, before, runner.options.stop, keep)

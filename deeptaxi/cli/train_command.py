@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deeptaxi.api.run_options import EVERY, RunOptions, refuse_with_resume, refuse_with_seeds
+from deeptaxi.api.run_options import EVERY, RunOptions, check_compact, refuse_with_resume, refuse_with_seeds
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.errors import UsageError
@@ -39,6 +39,7 @@ PRESET_HELP = (
 @click.option("--preset", metavar="NAME", help=PRESET_HELP)
 @click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
 @click.option("--seeds", metavar="SEEDS", help="Train an agent for each seed, such as 0-63 or 0-3,7.")
+@click.option("--compact", is_flag=True, help="Save the agents of --seeds in one file, not in a folder for each.")
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
@@ -71,6 +72,7 @@ def command(
     preset: str | None,
     q_table: bool,
     seeds: str | None,
+    compact: bool,
     out: Path | None,
     logs: Path | None,
     resume: Path | None,
@@ -95,6 +97,7 @@ def command(
             env,
             env_args,
             {"config": config_file, "preset": preset, "q_table": q_table, "out": out, "force": force},
+            compact,
             given,
             logs,
             resume,
@@ -102,6 +105,7 @@ def command(
             trust_env,
             as_json,
         )
+    check_compact(compact, is_group=False)
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
     run_options = RunOptions(**{name: given.pop(name) for name in RUN_OPTIONS})
@@ -131,6 +135,7 @@ def train_seeds(
     env: str | None,
     env_args: dict[str, Any],
     fixed: dict[str, Any],
+    compact: bool,
     given: dict[str, Any],
     logs: Path | None,
     resume: Path | None,
@@ -145,6 +150,7 @@ def train_seeds(
 
     run_options = {name: given.pop(name) for name in RUN_OPTIONS}
     typed = options.given_settings(given)
+    compact = check_compact(compact, resume, logs=logs)
     refuse_with_seeds(seed=typed.get("seed"), stop_after=run_options["stop_after"], force=fixed.pop("force"))
     if resume is not None:
         refuse_with_resume(env=env, seeds=seeds, **fixed)
@@ -173,7 +179,7 @@ def train_seeds(
             grid, before = read_sweep(resume)
         else:
             folder = public.folder_of_seeds(grid, runner, fixed["out"] or True)
-        result = public.train_seeds(grid, before, runner, folder, logs or LOGS, watch=progress)
+        result = public.train_seeds(grid, before, runner, folder, logs or LOGS, None, compact, progress)
     resuming = command_that_resumes("train", result, logs, run_options["track"])
     return report(result, as_json, received(), resuming)
 

@@ -52,7 +52,9 @@ def read_model(source: ModelSource, environment: Environment, fitting: bool = Tr
         values = read_served(source.path, environment)
         values.setflags(write=False)
         return Loaded(None, values)
-    network = load_network(source.path, foreign=True, states=environment.states, code=source.code)
+    network = load_network(
+        source.path, foreign=True, states=environment.states, code=source.code, weights=source.weights
+    )
     if fitting:
         check_network(network, environment, source.name)
     return Loaded(network, None)

@@ -19,10 +19,11 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import io
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -122,8 +123,21 @@ HEADERS = 2**12
 
 def save_visits(log: Path, coverage: Coverage) -> None:
     """Write `visits.npz` into the log folder."""
-    with write_atomic(log / VISITS_FILE) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, **coverage._asdict())
+    with write_atomic(log / VISITS_FILE) as aside:
+        aside.write_bytes(visits_file(coverage))
+
+
+def visits_file(coverage: Coverage) -> bytes:
+    """Return the content of `visits.npz`."""
+    file = io.BytesIO()
+    np.savez_compressed(file, **coverage._asdict())
+    return file.getvalue()
+
+
+def text_of(records: Iterable[Record]) -> bytes:
+    """Return the content of `metrics.jsonl` in the run folder itself."""
+    lines = (dataclasses.replace(record, run=".") if isinstance(record, Started) else record for record in records)
+    return "".join(f"{to_line(record)}\n" for record in lines).encode()
 
 
 def read_visits(log: Path, pairs: int | None = None) -> Coverage | None:

@@ -6,6 +6,7 @@ a file written by a newer version, the error says to upgrade.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shlex
@@ -15,6 +16,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import (
@@ -28,12 +31,13 @@ from deeptaxi.config import (
 )
 from deeptaxi.errors import DeepTaxiError, UsageError, one_line, printable
 from deeptaxi.io.locks import in_use, log_in_use
-from deeptaxi.io.safe_archive import ArchiveError, open_archive
+from deeptaxi.io.safe_archive import ArchiveError, open_archive, read_npz
 from deeptaxi.io.safe_load import parse_toml, read_toml
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
-from deeptaxi.storage import checkpoints, keras_h5
+from deeptaxi.storage import checkpoints, keras_file, keras_h5
 from deeptaxi.storage.checkpoints import Checkpoint
+from deeptaxi.storage.compact_group import WEIGHTS_FILE, find_agent, unpack
 from deeptaxi.storage.formats import MODEL_ENDINGS, ModelKind
 from deeptaxi.storage.keras_file import CodeError, UnregisteredError, load_model
 from deeptaxi.storage.keras_h5 import load_model as load_hdf5
@@ -208,6 +212,7 @@ class ModelSource:
         config: the training configuration, or None.
         kind: ``"keras"`` (`.keras` and `.h5`), ``"array"`` (a Q table or policy) or ``"served"`` (SavedModel, ONNX).
         trust: whether the code of a network of the user's own may be imported.
+        weights: `weights.npz` of an agent of a compact group, which replace those in the file.
     """
 
     path: Path
@@ -215,6 +220,7 @@ class ModelSource:
     config: TrainConfig | None
     kind: ModelKind = "keras"
     trust: bool = False
+    weights: Path | None = None
 
     @property
     def code(self) -> NetworkCode | None:
@@ -261,6 +267,9 @@ def find_model(model: Path, trust: bool = False) -> ModelSource:
         UsageError: the run folder or file does not exist.
         DeepTaxiError: the run folder is incomplete, or was made by a newer deeptaxi.
     """
+    if (agent := find_agent(model)) is not None:
+        folder = unpack(agent)
+        return replace(find_model(folder, trust), name=str(model), weights=folder / WEIGHTS_FILE)
     if model.is_dir():
         path = model / MODEL_FILE
         if not path.is_file() and (model / SAVED_MODEL).is_file():
@@ -334,7 +343,13 @@ def check_options(path: Path, optimizer: OptimizerConfig) -> None:
         raise UsageError(f"{path}: {error}") from None
 
 
-def load_network(path: Path, foreign: bool = False, states: int | None = None, code: NetworkCode | None = None) -> Any:
+def load_network(
+    path: Path,
+    foreign: bool = False,
+    states: int | None = None,
+    code: NetworkCode | None = None,
+    weights: Path | None = None,
+) -> Any:
     """Load a Q-network in Keras' safe mode; unknown code is never executed.
 
     Args:
@@ -343,6 +358,7 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None, c
             outputs.
         states: S of the environment; a foreign agent for another number of states is rejected.
         code: what registers the classes of its layers, imported if the file asks for any that are not registered.
+        weights: a file with other weights for it, from `weights_of`.
 
     Raises:
         UsageError: `code` is not trusted or not found.
@@ -356,15 +372,10 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None, c
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Skipping nested container")  # its weights would be left random
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")  # the optimizer is not needed
-            read = load_hdf5 if path.suffix.lower() in keras_h5.ENDINGS else load_model
-            try:
-                model = read(path)
-            except UnregisteredError:
-                if code is None:
-                    raise
-                code.register()
-                model = read(path)
+            model = read_keras(path, code)
         network = q_network_of(model)
+        if weights is not None:
+            load_weights(network, weights)
         if not foreign:
             sizes(network)
         if network is not model:
@@ -383,6 +394,37 @@ def load_network(path: Path, foreign: bool = False, states: int | None = None, c
             f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
         ) from error
     return network
+
+
+def read_keras(path: Path, code: NetworkCode | None) -> Any:
+    """Read a Keras model; import `code` if that fails because its classes are not registered."""
+    read = load_hdf5 if path.suffix.lower() in keras_h5.ENDINGS else load_model
+    try:
+        return read(path)
+    except UnregisteredError:
+        if code is None:
+            raise
+        code.register()
+        return read(path)
+
+
+def weights_of(network: Any) -> bytes:
+    """Return the weights of a network as an `.npz` that `load_weights` reads."""
+    file = io.BytesIO()
+    arrays = {str(number): array for number, array in enumerate(network.get_weights())}
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def load_weights(network: Any, path: Path) -> None:
+    """Set the weights of a network to those in a file.
+
+    Raises:
+        ArchiveError: the file is damaged.
+        ValueError: they are those of another network.
+    """
+    arrays = read_npz(path, keras_file.MAX_BYTES)
+    network.set_weights([arrays[str(number)] for number in range(len(arrays))])
 
 
 def registration(code: NetworkCode | None) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -28,11 +29,10 @@ OTHER_TABLE = (
 )
 
 
-def save_observations(folder: Path, codec: NumberingCodec) -> str:
-    """Write the numbering of a codec into a temporary folder; return its digest."""
+def save_observations(file: BinaryIO, codec: NumberingCodec) -> str:
+    """Write the numbering of a codec into an open file; return its digest."""
     observations = codec.observations()
-    with (folder / OBSERVATIONS_FILE).open("wb") as file:
-        np.savez(file, allow_pickle=False, observations=observations, complete=np.array(codec.complete))
+    np.savez(file, allow_pickle=False, observations=observations, complete=np.array(codec.complete))
     return digest_of(observations)
 
 

@@ -19,10 +19,11 @@ from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.io.locks import LOCK_FILE
 from deeptaxi.metrics import History, read_history
 from deeptaxi.schema import leaf_settings, value_at
+from deeptaxi.storage.compact_group import agents_in, find_agent, run_folder_of
 from deeptaxi.storage.logs import LOG_FILE, find_log
 from deeptaxi.storage.model_card import read_card
 from deeptaxi.storage.models import SAVED_MODEL, describe_unfinished
-from deeptaxi.storage.run_folder import CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE
+from deeptaxi.storage.run_folder import AGENTS_FILE, CARD_JSON, CHECKPOINTS, CONFIG_FILE, MODEL_FILE
 
 MARKS = (CARD_JSON, MODEL_FILE, CONFIG_FILE)  # a folder with one of these is a run, or was to become one
 NUMBERS = re.compile(r"(\d+)")
@@ -128,12 +129,24 @@ def run_folders(paths: Sequence[Path]) -> Iterator[Path]:
     """
     seen: set[Path] = set()
     for path in paths:
+        if find_agent(path) is not None:
+            if (real := path.resolve()) not in seen:
+                seen.add(real)
+                yield path
+            continue
         if not path.is_dir():
             fault = "is a file" if path.exists() else "does not exist"
             raise UsageError(f"{path} {fault}: name a run folder, or a folder that holds some")
         found = False
         for place, folders, files in os.walk(path):
             folders[:] = sorted((name for name in folders if not name.startswith(".")), key=by_numbers)
+            if AGENTS_FILE in files:
+                folders.clear()
+                members = [Path(place) / name for name in sorted(agents_in(Path(place)), key=by_numbers)]
+                new = [member for member in members if member.resolve() not in seen]
+                found, seen = found or bool(members), seen | {member.resolve() for member in new}
+                yield from new
+                continue
             begun = CHECKPOINTS in folders or (LOCK_FILE in files and not folders)
             if not begun and not any(name in files for name in MARKS):
                 continue
@@ -167,6 +180,7 @@ def read_result(folder: Path) -> RunResult:
     Raises:
         DeepTaxiError: the run is not finished, or its card is missing or damaged.
     """
+    named, folder = folder, run_folder_of(folder)
     unfinished = describe_unfinished(folder)
     if unfinished is not None:
         raise DeepTaxiError(unfinished_in_words(unfinished.holder, unfinished.failure))
@@ -185,8 +199,8 @@ def read_result(folder: Path) -> RunResult:
         raise DeepTaxiError(f"its configuration is damaged: {error}") from None
     exact, episodes, history = card["exact"], card.get("episodes"), log_of(folder)
     return RunResult(
-        name=str(folder),
-        folder=folder,
+        name=str(named),
+        folder=named,
         environment=words_of(card["environment"]["id"], config),
         objective_discount=config.evaluation.objective_discount,
         settings=flat_settings(config),

@@ -252,7 +252,8 @@ def save_run(
             about["table"] = TABLE_FILE
             save_table(table, aside / TABLE_FILE)
         if numbering is not None:
-            about[FACT] = save_observations(aside, numbering)
+            with (aside / OBSERVATIONS_FILE).open("wb") as file:
+                about[FACT] = save_observations(file, numbering)
         (aside / CONFIG_FILE).write_text(dump_toml(config, about), encoding="utf-8")
         write_card(aside, facts)
 
