@@ -20,7 +20,7 @@ from deeptaxi.exports.q_tables import labels_of
 from deeptaxi.mdp.environment import Environment, check_tabulated
 from deeptaxi.storage.formats import FORMATS, check_available
 from deeptaxi.storage.model_card import read_card
-from deeptaxi.storage.models import ModelSource, check_fits, find_model, load_network
+from deeptaxi.storage.models import ModelSource, check_fits, find_model
 
 if TYPE_CHECKING:
     from deeptaxi.exports.exporter import Export
@@ -182,7 +182,7 @@ def exportable(source: ModelSource, environment: Environment | None) -> Any:
     """
     if source.kind == "keras":
         states = environment.states if environment else None
-        network = load_network(source.path, foreign=True, states=states, code=source.code, weights=source.weights)
+        network = source.load_network(states)
         from deeptaxi.network.inspect import is_ours
 
         if is_ours(network):

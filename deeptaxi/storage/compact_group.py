@@ -14,19 +14,19 @@ Whatever opens it gets its files in a temporary folder. A process that is killed
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import shutil
 import sqlite3
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import quote
 
 from deeptaxi.errors import DeepTaxiError, DiskError, UsageError, one_line, printable
+from deeptaxi.io.atomic import Scratch, temporary
 from deeptaxi.storage.keras_file import MAX_BYTES
 from deeptaxi.storage.logs import LOG_FILE, VISITS_FILE, name_also
 from deeptaxi.storage.run_folder import (
@@ -199,17 +199,11 @@ def decompress(content: bytes, path: Path) -> bytes:
     return plain
 
 
-@dataclass
-class Unpacked:
+class Unpacked(NamedTuple):
     """The temporary folder of a compact group, with the files that its agents share, and some of its agents."""
 
-    scratch: TemporaryDirectory[str]
+    scratch: Scratch
     modified: int
-
-    @property
-    def folder(self) -> Path:
-        """The folder."""
-        return Path(self.scratch.name)
 
 
 unpacked_groups: dict[Path, Unpacked] = {}
@@ -227,21 +221,29 @@ def unpack(agent: Agent) -> Path:
     group, modified = agent.folder.resolve(), (agent.folder / AGENTS_FILE).stat().st_mtime_ns
     known = unpacked_groups.get(group)
     if known is None or known.modified != modified:
-        known = Unpacked(TemporaryDirectory(prefix="deeptaxi-"), modified)
-        write_files(known.folder / "shared", read_files(agent.folder, SHARED, SHARED_FILES))
-        unpacked_groups[group] = known
-    place = known.folder / "agents" / agent.name
+        shared = read_files(agent.folder, SHARED, SHARED_FILES)
+        if known is not None:
+            known.scratch.close()
+        known = unpacked_groups[group] = Unpacked(temporary(), modified)
+        atexit.register(known.scratch.close)
+        write_files(known.scratch.path / "shared", shared)
+    shared_files, place = known.scratch.path / "shared", known.scratch.path / "agents" / agent.name
     if place.is_dir():
         return place
     own = read_files(agent.folder, agent.name, OWN_FILES)
     if CONFIG_FILE not in own:
         some = ", ".join(printable(name) for name in agents_in(agent.folder)[:3])
         raise UsageError(f"{agent.folder} has no agent '{printable(agent.name)}': it has {some or 'none yet'}, …")
+    found = {*own, *(path.name for path in shared_files.iterdir())}
+    missing = next((name for name in (CARD_JSON, LOG_FILE, WEIGHTS_FILE, MODEL_FILE) if name not in found), None)
+    if missing is not None:
+        raise DeepTaxiError(f"{agent.folder / AGENTS_FILE} is damaged: {printable(agent.name)} has no {missing}")
     place.parent.mkdir(exist_ok=True)
-    for old in sorted(place.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)[: -KEPT + 1]:
+    older = sorted(place.parent.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    for old in older[: max(0, len(older) - KEPT + 1)]:
         shutil.rmtree(old, ignore_errors=True)
     write_files(place, own)
-    for path in (known.folder / "shared").iterdir():
+    for path in shared_files.iterdir():
         name_also(path, place / path.name)
     return place
 

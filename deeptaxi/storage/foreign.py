@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.environment import Environment
-from deeptaxi.storage.models import ModelSource, check_fits, load_network
+from deeptaxi.storage.models import ModelSource, check_fits
 
 
 class Loaded(NamedTuple):
@@ -52,9 +52,7 @@ def read_model(source: ModelSource, environment: Environment, fitting: bool = Tr
         values = read_served(source.path, environment)
         values.setflags(write=False)
         return Loaded(None, values)
-    network = load_network(
-        source.path, foreign=True, states=environment.states, code=source.code, weights=source.weights
-    )
+    network = source.load_network(environment.states)
     if fitting:
         check_network(network, environment, source.name)
     return Loaded(network, None)

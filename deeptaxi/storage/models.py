@@ -235,6 +235,11 @@ class ModelSource:
         """The environment that it was trained on, or None."""
         return requested_environment(self.config) if self.config else None
 
+    def load_network(self, states: int | None) -> Any:
+        """Load its network, of whatever layers; see the function of this name."""
+        name = None if self.weights is None else self.name
+        return load_network(self.path, True, states, self.code, self.weights, name)
+
 
 class NetworkCode(NamedTuple):
     """The code of a network of the user's own.
@@ -349,6 +354,7 @@ def load_network(
     states: int | None = None,
     code: NetworkCode | None = None,
     weights: Path | None = None,
+    name: str | None = None,
 ) -> Any:
     """Load a Q-network in Keras' safe mode; unknown code is never executed.
 
@@ -359,11 +365,13 @@ def load_network(
         states: S of the environment; a foreign agent for another number of states is rejected.
         code: what registers the classes of its layers, imported if the file asks for any that are not registered.
         weights: a file with other weights for it, from `weights_of`.
+        name: the name of the model in messages; None for the path.
 
     Raises:
         UsageError: `code` is not trusted or not found.
         DeepTaxiError: the file is damaged, or holds another kind of model.
     """
+    named = name or str(path)
     keras_backend.start()
     from deeptaxi.network.build import sizes  # the import registers the layers
     from deeptaxi.network.policy_model import check_agent, q_network_of
@@ -381,17 +389,17 @@ def load_network(
         if network is not model:
             check_agent(model, network, sizes(network)[0] if states is None else states)
     except CodeError as error:
-        raise DeepTaxiError(f"{path}: {error}. {conversion(path)}") from None
+        raise DeepTaxiError(f"{named}: {error}. {conversion(path)}") from None
     except UsageError:
         raise
     except UnregisteredError as error:
-        raise DeepTaxiError(f"{path}: {error}{newer_keras(path) or f'; {registration(code)}'}") from None
+        raise DeepTaxiError(f"{named}: {error}{newer_keras(path) or f'; {registration(code)}'}") from None
     except ArchiveError as error:
-        raise DeepTaxiError(f"{path}: {error}{newer_keras(path)}") from None
+        raise DeepTaxiError(f"{named}: {error}{newer_keras(path)}") from None
     except Exception as error:  # Keras raises many types, depending on what is wrong
         reason = one_line(error)
         raise DeepTaxiError(
-            f"{path} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
+            f"{named} cannot be loaded as a Q-network of deeptaxi: {reason}{newer_keras(path)}"
         ) from error
     return network
 

@@ -68,6 +68,7 @@ from deeptaxi.storage.run_folder import (
     MODEL_FILE,
     OBSERVATIONS_FILE,
     TABLE_FILE,
+    is_compact,
 )
 
 MODELS = Path("models")
@@ -174,6 +175,11 @@ def check_resumable(folder: Path) -> None:
     Raises:
         UsageError: it is not a folder.
     """
+    if not folder.is_dir() and is_compact(folder.parent):
+        raise UsageError(
+            f"{folder} is an agent of a compact group, which has no checkpoints: --config "
+            f"{shlex.quote(str(folder / CONFIG_FILE))} trains it from the beginning"
+        )
     if not folder.is_dir():
         fault = "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} {fault}: --resume takes the folder of a run")

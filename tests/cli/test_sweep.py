@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+import deeptaxi
 from deeptaxi.cli import signals
+from deeptaxi.errors import UsageError
 from tests.cli.conftest import LAKE, QUICK, refused
 
 TypeIn = Callable[..., Result]
@@ -44,6 +46,34 @@ def test_seeds_train_an_agent_each(type_in: TypeIn) -> None:
     table = type_in("train", "--resume", document["sweep"])
     assert document["runs"][1]["weights_digest"][:12] in table.stdout
     assert "2 of 2 proven optimal" in table.stdout
+
+
+def test_agents_in_one_file_are_opened_like_folders(type_in: TypeIn) -> None:
+    trained = ["train", *LAKE, *QUICK, "--q-table", "--seeds", "0-1", "--compact", "--out", "all", "--json"]
+    document = json.loads(type_in(*trained).stdout)
+    assert [run["run"] for run in document["runs"]] == ["all/seed-0", "all/seed-1"]
+    assert sorted(path.name for path in Path().rglob("*") if path.is_file() and path.name != ".lock") == [
+        "agents.sqlite", "results.jsonl", "sweep.toml",
+    ]  # fmt: skip
+    evaluated = json.loads(type_in("evaluate", "all/seed-1", "--json").stdout)
+    assert evaluated["exact"] == document["runs"][1]["exact"]
+    for command in (["logs"], ["diagnose"], ["watch", "--plain"], ["explain", "update", "--state", "0"]):
+        result = type_in(*command, "all/seed-1")
+        assert result.exit_code == 0, result.output
+    assert type_in("export", "all/seed-1", "--format", "npz", "--out", "q.npz").exit_code == 0
+    assert type_in("report", "all", "--out", "all.html").exit_code == 0
+    assert "2 of 2 seeds are optimal" in type_in("compare", "all").stdout
+    assert "2 of 2 proven optimal" in type_in("train", "--resume", "all").stdout
+
+
+def test_what_one_file_cannot_hold_is_refused(type_in: TypeIn) -> None:
+    refused(type_in("train", *LAKE, "--compact"), 2, "give --seeds too")
+    refused(type_in("train", *LAKE, "--seeds", "0-1", "--compact", "--logs", "there"), 2, "leave out --logs")
+    grown = type_in("train", *LAKE, *QUICK, "--q-table", "--seeds", "0", "--out", "folders")
+    assert grown.exit_code == 0
+    refused(type_in("train", "--resume", "folders", "--compact"), 2, "leave out --compact")
+    with pytest.raises(UsageError, match="--compact saves the agents in a file: give its folder with --out"):
+        deeptaxi.train("FrozenLake-v1", seeds="0-1", compact=True)
 
 
 def test_a_job_that_fails_ends_with_exit_code_1_and_its_reason(type_in: TypeIn) -> None:
