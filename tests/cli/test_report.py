@@ -126,7 +126,7 @@ def test_several_runs_share_their_charts_and_the_worst_is_examined(lake_run, bad
 
 
 def test_runs_without_a_table_are_ranked_by_their_episodes(blackjack_run, tmp_path):
-    other = tmp_path / "copy"
+    other = blackjack_run.with_name("copy")  # from where its log is found as well
     shutil.copytree(blackjack_run, other)
     outline, said = report(tmp_path, blackjack_run, other)
     assert "No exact verdict" in outline.title
