@@ -220,6 +220,19 @@ def a_compiled_training_is_the_same_however_it_is_cut() -> None:
     test_loop_host.check_pieces(Path("pieces"))
 
 
+@case("jax")
+def groups_are_one_vectorized_program() -> None:
+    from tests.backend import test_vectorized
+    from tests.experiments import test_vectorized_jobs
+
+    test_vectorized.check_calls()
+    test_vectorized.check_different_calls()
+    Path("groups").mkdir()
+    test_vectorized_jobs.check_agents(Path("groups"))
+    test_vectorized_jobs.check_networks()
+    test_vectorized_jobs.check_failures(Path("groups"))
+
+
 @case("jax", "torch")
 def tensorflow_is_not_imported() -> None:
     assert sys.modules.get("tensorflow") is None

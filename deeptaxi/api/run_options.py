@@ -36,6 +36,7 @@ class RunOptions:
         tensorboard: whether to also log for TensorBoard.
         track: names of trackers.
         name: of the run in trackers; None for that of its folder.
+        vectorized: whether the agents of a group are trained at once; None for on accelerators.
     """
 
     stop: Callable[[], bool] = never
@@ -46,6 +47,7 @@ class RunOptions:
     tensorboard: bool = True
     track: tuple[str, ...] = ()
     name: str | None = None
+    vectorized: bool | None = None
 
     def __post_init__(self) -> None:
         if self.stop_after is not None and self.stop_after < 1:
@@ -80,9 +82,18 @@ def refuse_with_seeds(**given: object) -> None:
             raise UsageError(f"--seeds trains one agent for each: leave out --{name.replace('_', '-')}")
 
 
-def check_compact(
-    compact: bool, resume: Path | None = None, out: object = True, logs: object = None, is_group: bool = True
-) -> bool:
+def refuse_alone(**given: object) -> None:
+    """Reject options of several seeds in a training of one.
+
+    Raises:
+        UsageError: an option is given; the message names it.
+    """
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"--{name} is for the agents of several seeds: give --seeds too")
+
+
+def check_compact(compact: bool, resume: Path | None = None, out: object = True, logs: object = None) -> bool:
     """Return whether the agents of a group are saved in one file.
 
     Args:
@@ -90,13 +101,10 @@ def check_compact(
         resume: the folder of a group to continue.
         out: where the group is to be saved.
         logs: where its logs are to go.
-        is_group: whether there are several agents.
 
     Raises:
         UsageError: it is asked for where it cannot be.
     """
-    if not is_group and compact:
-        raise UsageError("--compact saves the agents of several seeds in one file: give --seeds too")
     if resume is not None:
         if compact and not is_compact(resume):
             raise UsageError("--resume continues the seeds as they were begun, in folders: leave out --compact")

@@ -105,6 +105,7 @@ class TrainOptions(Settings, total=False):
     tensorboard: bool
     track: str | Sequence[str]
     compact: bool
+    vectorized: bool | None
     force: bool
     trust_env: bool
     callbacks: Sequence[Callable[[Any], object]] | None

@@ -17,10 +17,12 @@ from deeptaxi.api.run_options import (
     RunOptions,
     check_compact,
     never,
+    refuse_alone,
     refuse_with_resume,
     refuse_with_seeds,
 )
 from deeptaxi.api.settings import Config, TrainOptions, TrainSettings, merge_settings
+from deeptaxi.api.status import status
 from deeptaxi.api.sweep import (
     Progress,
     SweepResult,
@@ -32,9 +34,13 @@ from deeptaxi.api.sweep import (
     run_grid,
 )
 from deeptaxi.api.train_run import plan, reserve_run_folder, resume_plan, run_training
-from deeptaxi.errors import CallbackError
+from deeptaxi.backend import keras_backend
+from deeptaxi.backend.exactness import chosen_backend
+from deeptaxi.backend.vectorized import on_accelerator
+from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.experiments.grid import Grid, check_seeds
 from deeptaxi.experiments.results import is_sweep, read_sweep
+from deeptaxi.experiments.vectorized_jobs import VectorizedJobs
 from deeptaxi.experiments.worker_pool import InProcess
 from deeptaxi.learning.callbacks import Event, UserCallbacks
 from deeptaxi.storage.compact_group import CompactGroup
@@ -62,6 +68,7 @@ def train(
     tensorboard: bool = True,
     track: str | Sequence[str] = (),
     compact: bool = False,
+    vectorized: bool | None = None,
     force: bool = False,
     trust_env: bool = False,
     callbacks: Sequence[Callable[[Event], object]] | None = None,
@@ -95,6 +102,8 @@ def train(
         track: `"mlflow"`, `"wandb"`, or both: trackers that the run is logged with.
         compact: whether to save the agents of `seeds` in one file of `out`, without folders and checkpoints of their
             own; `load(out / "seed-3")` opens one all the same.
+        vectorized: whether to train the agents of `seeds` at once, as one vectorized program of JAX; None for on
+            accelerators. Their seconds are those of all.
         force: whether to overwrite an existing run.
         trust_env: whether to import the module of an environment or network that only `config` or `resume` names,
             which executes its code.
@@ -127,6 +136,7 @@ def train(
         checkpoint_every=checkpoint_every,
         tensorboard=tensorboard,
         track=check_trackers(track),
+        vectorized=vectorized,
     )
     own, value = with_network(settings, network_args)
     given = GivenNetwork.of(own, value, trust_env)
@@ -144,7 +154,7 @@ def train(
         check_compact(compact, out=out, logs=logs)
         folder = folder_of_seeds(grid, runner, out)
         return train_seeds(grid, None, runner, folder, Path(logs or LOGS), watching, compact)
-    check_compact(compact, is_group=False)
+    refuse_alone(compact=compact, vectorized=vectorized)
     if resume is not None:
         refuse_with_resume(preset=preset, config=config, out=out, force=force)
         values = merge_settings(name, env_args, None, q_table, own)
@@ -221,10 +231,29 @@ def train_seeds(
             runs[line["job"]] = runner.run
         watch(line, progress)
 
+    executor = choose_executor(runner, grid)
     if folder is None:
-        return replace(run_grid(grid, InProcess(runner), None, before, runner.options.stop, keep), runs=runs)
+        return replace(run_grid(grid, executor, None, before, runner.options.stop, keep), runs=runs)
     runner.logs = logs / folder.resolve().name
     with open_sweep_folder(folder, runner.logs, grid, before is not None) as writing:
         runner.folder = folder
         with closing(CompactGroup(folder)) if compact else nullcontext() as runner.group:
-            return run_grid(grid, InProcess(runner), writing, before, runner.options.stop, keep)
+            return run_grid(grid, executor, writing, before, runner.options.stop, keep)
+
+
+def choose_executor(runner: JobRunner, grid: Grid) -> InProcess:
+    """Return what trains the agents of a grid: one after the other, or all at once.
+
+    Raises:
+        UsageError: they are to be trained at once, and cannot be.
+    """
+    asked, config = runner.options.vectorized, runner.plan(next(grid.jobs())).config
+    if asked and chosen_backend() != "jax":
+        raise UsageError("--vectorized is a program of JAX: set KERAS_BACKEND=jax")
+    if asked and config.loop != "compiled":
+        raise UsageError(f"--vectorized is for the compiled loop, and this is the {config.loop} loop")
+    if asked is None and chosen_backend() == "jax" and config.loop == "compiled":
+        with status("starting Keras …"):
+            keras_backend.start()
+        asked = on_accelerator()
+    return VectorizedJobs(runner) if asked else InProcess(runner)

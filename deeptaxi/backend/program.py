@@ -8,13 +8,15 @@ from __future__ import annotations
 import gc
 import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deeptaxi.backend.arrays import Answer, arrays_of, pack_as
 from deeptaxi.backend.keras_backend import first_call, name
+from deeptaxi.backend.vectorized import TaskProgram, current_task
 
 IDLE = 4  # idle programs kept for later trainings
 LARGEST = 2**25  # bytes: programs with a larger state are not kept
@@ -22,15 +24,12 @@ _idle: dict[Hashable, Program] = {}
 _lent: Counter[Hashable] = Counter()  # programs of each kind in use
 
 
-class Answer(NamedTuple):
-    """What a function of a program returns if it has something to say besides the new state."""
-
-    state: Any
-    value: Any  # an array
-
-
-def borrow_program(kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object) -> Program:
+def borrow_program(
+    kind: Hashable, functions: Mapping[str, Callable[..., Any]], state: Any, owner: object
+) -> Program | TaskProgram:
     """Return a program with the given state: an idle one of its kind, or a new one to be compiled.
+
+    Among trainings that run together (`vectorized`), it is the row of one in a program that is theirs.
 
     Compiling takes longer than many trainings. The program becomes idle once `owner` is garbage.
 
@@ -40,6 +39,9 @@ def borrow_program(kind: Hashable, functions: Mapping[str, Callable[..., Any]], 
         state: as for `Program`.
         owner: what uses the program.
     """
+    task = current_task.get()
+    if task is not None:
+        return TaskProgram(task, functions, state)
     if kind is None:
         return Program(functions, state)
     kind = (kind, shapes_of(state))
@@ -78,6 +80,8 @@ class Program:
         functions: by name; each takes (state, *arguments) and returns the new state, or an `Answer`.
         state: nested tuples of arrays or None.
     """
+
+    in_step = False  # with other programs
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
         self._inner = (_TensorFlow if name() == "tensorflow" else _Jax)(functions, state)
@@ -215,23 +219,3 @@ def concrete_call(concrete: Any) -> Callable[[list[Any]], Any]:
         return returned[0] if isinstance(returned, list | tuple) else returned
 
     return call
-
-
-def arrays_of(state: Any) -> list[Any]:
-    """Flatten a state into a list of arrays; TensorFlow's loops and variables do not accept None."""
-    if isinstance(state, tuple | list):
-        return [array for part in state for array in arrays_of(part)]
-    return [] if state is None else [state]
-
-
-def pack_as(structure: Any, arrays: Sequence[Any]) -> Any:
-    """Pack the arrays into the structure of `structure`; the inverse of `arrays_of`."""
-    left = iter(arrays)
-
-    def pack(part: Any) -> Any:
-        if not isinstance(part, tuple | list):
-            return None if part is None else next(left)
-        parts = [pack(inner) for inner in part]
-        return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
-
-    return pack(structure)

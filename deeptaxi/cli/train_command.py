@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deeptaxi.api.run_options import EVERY, RunOptions, check_compact, refuse_with_resume, refuse_with_seeds
+from deeptaxi.api.run_options import (
+    EVERY,
+    RunOptions,
+    check_compact,
+    refuse_alone,
+    refuse_with_resume,
+    refuse_with_seeds,
+)
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
 from deeptaxi.errors import UsageError
@@ -22,7 +29,14 @@ if TYPE_CHECKING:
     from deeptaxi.api.run import Run
     from deeptaxi.api.train_run import Plan
 
-RUN_OPTIONS = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard", "track")  # options of `RunOptions`
+RUN_OPTIONS = (
+    "stop_after",
+    "checkpoints",
+    "checkpoint_every",
+    "tensorboard",
+    "track",
+    "vectorized",
+)  # options of `RunOptions`
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"
@@ -40,6 +54,11 @@ PRESET_HELP = (
 @click.option("--q-table", is_flag=True, help="No hidden layer, no bias: the weights are the Q table.")
 @click.option("--seeds", metavar="SEEDS", help="Train an agent for each seed, such as 0-63 or 0-3,7.")
 @click.option("--compact", is_flag=True, help="Save the agents of --seeds in one file, not in a folder for each.")
+@click.option(
+    "--vectorized/--no-vectorized",
+    default=None,
+    help="Train the agents of --seeds at once, as one program of JAX.  [default: on accelerators]",
+)
 @click.option("--out", type=options.PATH, metavar="FOLDER", help="Run folder.  [default: a free name in models/]")
 @click.option("--logs", type=options.PATH, metavar="FOLDER", help="Where logs go.  [default: logs]")
 @click.option("--tensorboard/--no-tensorboard", default=True, help="Log for TensorBoard as well.  [default: yes]")
@@ -105,7 +124,7 @@ def command(
             trust_env,
             as_json,
         )
-    check_compact(compact, is_group=False)
+    refuse_alone(compact=compact, vectorized=given["vectorized"])
     if resume is not None:
         refuse_with_resume(preset=preset, config=config_file, out=out, force=force)
     run_options = RunOptions(**{name: given.pop(name) for name in RUN_OPTIONS})

@@ -58,14 +58,14 @@ class InProcess:
     """
 
     def __init__(self, run_job: RunJob) -> None:
-        self._run_job = run_job
+        self.run_job = run_job
 
     def run(self, jobs: Iterable[Job], stop: Callable[[], bool]) -> Iterator[Result]:
         """See `Executor.run`."""
         for job in jobs:
             if stop():
                 return
-            yield self._run_job(job)
+            yield self.run_job(job)
 
 
 @dataclass

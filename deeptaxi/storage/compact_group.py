@@ -67,7 +67,10 @@ class CompactGroup:
         self._path = folder / AGENTS_FILE
         self._committed = time.monotonic()
         with faults(self._path):
-            self._connection = sqlite3.connect(self._path, timeout=LOCKED_SECONDS, isolation_level="IMMEDIATE")
+            # Trainings that run together have threads, of which one runs at a time.
+            self._connection = sqlite3.connect(
+                self._path, timeout=LOCKED_SECONDS, isolation_level="IMMEDIATE", check_same_thread=False
+            )
             self._connection.execute(SCHEMA)
             self._connection.execute(f"PRAGMA user_version = {VERSION}")
             self._connection.commit()

@@ -8,7 +8,8 @@ drawn at once, keyed by the seed and b; learning rate and ε of an update depend
 i … j−1 gives the same result in one call or in many: timing decides how often the host looks, but not what is learned.
 
 **Pieces.** The host runs the program piece by piece and reads its reports. A piece ends at the next evaluation, or
-earlier: pieces are sized to take a quarter of a second. Where they end does not affect the result.
+earlier: pieces are sized to take a quarter of a second, but for trainings that run together. Where they end does not
+affect the result.
 """
 
 from __future__ import annotations
@@ -345,7 +346,7 @@ class CompiledLoop:
         if self._next is None:
             self._call("prefill", prefill_steps(self._config))
             self._next = 0
-        length = 1
+        length = last if self._program.in_step else 1
         while self._next < last:
             first, end = self._next, min(self._next + length, self._end(self._next), last)
             start = time.perf_counter()
@@ -353,7 +354,8 @@ class CompiledLoop:
             seconds = max(time.perf_counter() - start, 1e-6)
             self._next = end
             yield from self._reports(first, end)
-            length = max(1, int((end - first) * min(PIECE_SECONDS / seconds, 10)))
+            if not self._program.in_step:
+                length = max(1, int((end - first) * min(PIECE_SECONDS / seconds, 10)))
 
     def _end(self, first: int) -> int:
         """Return where a piece from `first` must end: at an evaluation, and before reports are overwritten."""
