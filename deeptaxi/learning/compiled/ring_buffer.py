@@ -95,12 +95,12 @@ class CompiledReplayBuffer:
         """Return the tree after storing a step: entries that now have n − 1 successors can be sampled, new ones not."""
         if ring.tree is None:
             return None
-        tree, index = ring.tree, ring.position + ops.arange(self.environments, dtype="int32")
-        priority = ops.where(ring.size >= self.waiting, ring.largest, 0.0)
-        if self.waiting:
-            tree = sum_tree.assign(tree, index, ops.zeros((self.environments,)))
-            index = (index - self.waiting + self.capacity) % self.capacity
-        return tuple(sum_tree.assign(tree, index, ops.broadcast_to(priority, (self.environments,))))
+        index = ring.position + ops.arange(self.environments, dtype="int32")
+        priority = ops.broadcast_to(ops.where(ring.size >= self.waiting, ring.largest, 0.0), (self.environments,))
+        if self.waiting:  # both at once: a tree takes long to compile
+            index = ops.concatenate([index, (index - self.waiting + self.capacity) % self.capacity])
+            priority = ops.concatenate([ops.zeros((self.environments,)), priority])
+        return tuple(sum_tree.assign(ring.tree, index, priority))
 
     def update_priorities(self, ring: Ring, indices: Any, errors: Any, now: Hyperparameters) -> Ring:
         """Set the priorities of the sampled entries at `indices` `[B]` from their new td_errors `[B]`."""
