@@ -231,6 +231,7 @@ def groups_are_one_vectorized_program() -> None:
     test_vectorized_jobs.check_agents(Path("groups"))
     test_vectorized_jobs.check_networks()
     test_vectorized_jobs.check_failures(Path("groups"))
+    test_vectorized_jobs.check_refusals()
 
 
 @case("jax", "torch")

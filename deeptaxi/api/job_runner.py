@@ -60,19 +60,22 @@ class JobRunner:
     def __call__(self, job: Job) -> dict[str, Any]:
         """Train a job; return its line, which says why if it failed."""
         began, cpu = time.perf_counter(), time.process_time()
-        self.run = None
+        run, reason = None, ""
         try:
-            self.run = self.train(job)
+            run = self.train(job)
         except DeepTaxiError as error:
-            return failed(job, one_line(error, 500))
+            reason = one_line(error, 500)
         except MemoryError:
-            return failed(job, "not enough memory")
+            reason = "not enough memory"
         except Exception as error:  # of an environment or a network: others continue
-            return failed(job, one_line(f"{type(error).__name__}: {error}", 500))
+            reason = one_line(f"{type(error).__name__}: {error}", 500)
+        self.run = run  # only now: others may have run together with it
+        if run is None:
+            return failed(job, reason)
         for watcher in self.watchers:
             if isinstance(watcher, UserCallbacks) and watcher.error is not None:  # the run is whole, but ended early
                 return failed(job, one_line(watcher.error, 500))
-        line = describe_job(job, self.run)
+        line = describe_job(job, run)
         if self.group is not None and self.folder is not None:
             line["run"] = str(self.folder / job.name)
         spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}

@@ -103,7 +103,8 @@ def train(
         compact: whether to save the agents of `seeds` in one file of `out`, without folders and checkpoints of their
             own; `load(out / "seed-3")` opens one all the same.
         vectorized: whether to train the agents of `seeds` at once, as one vectorized program of JAX; None for on
-            accelerators. Their seconds are those of all.
+            accelerators, without `track` and `callbacks`, which would see the events of all in turn. Their seconds are
+            those of all.
         force: whether to overwrite an existing run.
         trust_env: whether to import the module of an environment or network that only `config` or `resume` names,
             which executes its code.
@@ -252,7 +253,10 @@ def choose_executor(runner: JobRunner, grid: Grid) -> InProcess:
         raise UsageError("--vectorized is a program of JAX: set KERAS_BACKEND=jax")
     if asked and config.loop != "compiled":
         raise UsageError(f"--vectorized is for the compiled loop, and this is the {config.loop} loop")
-    if asked is None and chosen_backend() == "jax" and config.loop == "compiled":
+    if asked and runner.options.track:
+        raise UsageError("--track follows one training at a time: leave out --vectorized")
+    watched = runner.options.track or any(isinstance(one, UserCallbacks) and one.functions for one in runner.watchers)
+    if asked is None and chosen_backend() == "jax" and config.loop == "compiled" and not watched:
         with status("starting Keras …"):
             keras_backend.start()
         asked = on_accelerator()

@@ -45,11 +45,12 @@ class UserCallbacks:
         functions: called with every event; see `check_callbacks`.
 
     Attributes:
+        functions: those that have not raised an error.
         error: the first error of a function, or None.
     """
 
     def __init__(self, functions: Iterable[Callable[[Event], object]] | None) -> None:
-        self._functions = check_callbacks(functions)
+        self.functions = check_callbacks(functions)
         self.error: CallbackError | None = None
 
     def __call__(self, event: Event) -> None:
@@ -60,13 +61,13 @@ class UserCallbacks:
             CallbackError: a function raised another error.
         """
         stopping, errors = False, []
-        for function in self._functions.copy():
+        for function in self.functions.copy():
             try:
                 function(event)
             except (StopTraining, StopPlanning):
                 stopping = True
             except Exception as error:  # whatever a user's code raises
-                self._functions.remove(function)
+                self.functions.remove(function)
                 errors.append(describe_error(function, event, error))
         if errors:
             self.error = self.error or errors[0]

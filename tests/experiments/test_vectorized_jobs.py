@@ -56,7 +56,15 @@ def check_failures(folder: Path) -> None:
     assert [line["status"] for line in result.results] == ["failed"] * 3
 
 
-def test_it_needs_jax_and_the_compiled_loop() -> None:
+def check_refusals() -> None:
+    """On JAX: what cannot be trained at once is refused."""
+    with pytest.raises(UsageError, match="--vectorized is for the compiled loop, and this is the gymnasium loop"):
+        deeptaxi.train("FrozenLake-v1", seeds="0-1", vectorized=True, loop="gymnasium", **LAKE)
+    with pytest.raises(UsageError, match="--track follows one training at a time"):
+        deeptaxi.train("FrozenLake-v1", seeds="0-1", vectorized=True, track="mlflow", **LAKE)
+
+
+def test_it_needs_jax_and_several_seeds() -> None:
     with pytest.raises(UsageError, match="--vectorized is a program of JAX: set KERAS_BACKEND=jax"):
         deeptaxi.train("FrozenLake-v1", seeds="0-1", vectorized=True, **LAKE)
     with pytest.raises(UsageError, match="--vectorized is for the agents of several seeds: give --seeds too"):
