@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.backend.arrays import Answer, arrays_of, pack_as
 from deeptaxi.backend.keras_backend import first_call, name
+from deeptaxi.backend.nested_arrays import Answer, arrays_of, pack_as
 from deeptaxi.backend.vectorized import TaskProgram, current_task
 
 IDLE = 4  # idle programs kept for later trainings

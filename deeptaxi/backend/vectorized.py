@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from deeptaxi.backend.arrays import Answer, arrays_of, pack_as
+from deeptaxi.backend.nested_arrays import Answer, arrays_of, pack_as
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deeptaxi.backend.arrays import arrays_of, pack_as
 from deeptaxi.backend.keras_backend import name
+from deeptaxi.backend.nested_arrays import arrays_of, pack_as
 
 
 def gather(array: Any, index: Any) -> Any:

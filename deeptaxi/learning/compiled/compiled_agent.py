@@ -24,7 +24,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from deeptaxi.backend import xla
-from deeptaxi.backend.arrays import Answer
+from deeptaxi.backend.nested_arrays import Answer
 from deeptaxi.backend.program import aligned_buffer, borrow_program, shapes_of
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
