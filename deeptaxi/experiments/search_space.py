@@ -24,7 +24,7 @@ from deeptaxi.config import TrainConfig, known_keys
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.experiments.grid import ARGUMENTS, find_setting, format_value
 from deeptaxi.io.safe_load import is_a, read_toml
-from deeptaxi.schema import coerce, nest, to_lists, to_mapping
+from deeptaxi.schema import coerce, nest, to_lists, value_at
 
 DEFAULT = "search_space.toml"
 KEYS = ("low", "high", "log", "choices")
@@ -122,16 +122,10 @@ def default_space(config: TrainConfig) -> Space:
     """Return those dimensions of the packaged file that matter for a configuration, widened to contain its values."""
     text = (resources.files("deeptaxi.experiments") / DEFAULT).read_text(encoding="utf-8")
     return tuple(
-        one.widen(value_at(one.path, config)) for one in space_of(tomllib.loads(text)) if matters(one.path, config)
+        one.widen(to_lists(value_at(config, one.path)))
+        for one in space_of(tomllib.loads(text))
+        if matters(one.path, config)
     )
-
-
-def value_at(path: tuple[str, ...], config: TrainConfig) -> Any:
-    """Return a setting of a configuration, as a file has it; None if it is not set."""
-    value: Any = to_mapping(config)
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
 
 
 def matters(path: tuple[str, ...], config: TrainConfig) -> bool:
@@ -241,7 +235,7 @@ def parameters_of(config: TrainConfig, space: Space) -> dict[str, Any]:
     """Return those parameters of a configuration that are in the space."""
     found = {}
     for dimension in space:
-        value = value_at(dimension.path, config)
+        value = to_lists(value_at(config, dimension.path))
         if value is not None and (parameter := dimension.parameter(value)) is not None:
             found[dimension.name] = parameter
     return found
