@@ -34,7 +34,7 @@ from deeptaxi.statistics.survival import kaplan_meier, log_rank
 from deeptaxi.storage.run_results import time_to_optimum
 
 OBJECTIVE = "seeds solved, then updates to the optimum, then CPU seconds"
-STANDS, BETTER, TRADED = "stands", "beaten", "beaten in updates, not in CPU seconds"
+OUTCOMES = STANDS, BETTER, TRADED = "stands", "beaten", "beaten in updates, not in CPU seconds"
 
 
 @dataclass(frozen=True)
