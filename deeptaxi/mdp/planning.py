@@ -23,7 +23,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +149,8 @@ def iterations_needed(change: float, discount: float) -> int:
 def value_iteration(table: TransitionTable, discount: float, mask: Bools | None = None) -> Optimum:
     """Run value iteration until the stopping bound is met; at a discount of 1, policy iteration.
 
+    It runs once for a table, a discount and a mask: every run of a group starts with it.
+
     Args:
         table: the decision process.
         discount: γ, from 0 to 1.
@@ -166,9 +168,13 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     def step(value: Floats) -> Floats:
         return np.asarray(bellman(table, value, discount, mask).max(axis=1))
 
-    value, bound, iterations = fixed_point(step, step(np.zeros(table.states)), discount)
-    q = bellman(table, value, discount, mask)
-    return Optimum(q.max(axis=1), q, bound, iterations)
+    def compute() -> Optimum:
+        value, bound, iterations = fixed_point(step, step(np.zeros(table.states)), discount)
+        q = bellman(table, value, discount, mask)
+        return Optimum(q.max(axis=1), q, bound, iterations)
+
+    found = remembered_values.once(table, f"optimum {discount} {mask_digest(mask)}", compute)
+    return replace(found, value=found.value.copy(), q=found.q.copy())  # which a caller may change
 
 
 def gains(rows: sparse_rows.Rows, mask: Bools | None, excluded: float = -np.inf) -> Floats:
