@@ -301,7 +301,7 @@ class CompiledLoop:
     @property
     def network(self) -> keras.Model:
         """The network, with the weights learned so far."""
-        self._rule.assign(self._program.read(lambda state: state.agent), self._network)
+        self._rule.assign(self._program.read(lambda state: self._rule.online(state.agent)), self._network)
         return self._network
 
     @property
