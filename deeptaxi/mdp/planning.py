@@ -316,14 +316,16 @@ def improve_policy(table: TransitionTable, discount: float, policy: Ints, mask: 
 
 
 def evaluate_uniform(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
-    """Evaluate the uniform policy over the allowed actions; on a large table, its values are remembered.
+    """Evaluate the uniform policy over the allowed actions, once; on a large table, its values are remembered.
 
     Raises:
         UndefinedError: at a discount of 1, the values cannot be computed.
     """
     policy = uniform_policy(table, mask)
     if discount == 1 or table.states <= DIRECT or not sparse_rows.uses_sparse_rows(table):
-        return evaluate_policy(table, policy, discount)
+        key = f"uniform {discount} {mask_digest(mask)}"
+        found = remembered_values.once(table, key, lambda: evaluate_policy(table, policy, discount))
+        return replace(found, value=found.value.copy())
     entry = remembered_values.name_of(table, "uniform", discount, mask_digest(mask))
 
     def compute() -> Evaluation:
@@ -475,9 +477,15 @@ def rounding(total: Floats, horizon: int) -> float:
 
 
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
-    """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction."""
-    if sparse_rows.uses_sparse_rows(table):
-        return optimal_long_horizon(table, horizon, mask)
+    """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction, once."""
+    compute = optimal_long_horizon if sparse_rows.uses_sparse_rows(table) else optimal_short_horizon
+    key = f"horizon {horizon} {mask_digest(mask)}"
+    found = remembered_values.once(table, key, lambda: compute(table, horizon, mask))
+    return replace(found, returns=found.returns.copy())
+
+
+def optimal_short_horizon(table: TransitionTable, horizon: int, mask: Bools | None) -> HorizonOptimum:
+    """Compute the best return over `horizon` steps by steps over all outcomes."""
     returns = np.zeros(table.states)
     for _ in range(horizon):
         check_stop()
@@ -489,15 +497,11 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
 
 
 def optimal_long_horizon(table: TransitionTable, horizon: int, mask: Bools | None) -> HorizonOptimum:
-    """Compute the best return over `horizon` steps on a large table, once."""
+    """Compute the best return over `horizon` steps on a large table."""
     rows = sparse_rows.rows_of(table)
-
-    def compute() -> HorizonOptimum:
-        swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
-        bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
-        return HorizonOptimum(swept.values, bound)
-
-    return remembered_values.once(table, f"horizon {horizon} {mask_digest(mask)}", compute)
+    swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
+    bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
+    return HorizonOptimum(swept.values, bound)
 
 
 def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:
