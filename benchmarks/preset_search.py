@@ -145,9 +145,11 @@ def check(name: str, seeds: int, unseen: Sequence[int], out: Path | None) -> Non
     """Check the arguments before anything is trained.
 
     Raises:
-        UsageError: there is no such preset, seeds are no unseen ones, or the file exists.
+        UsageError: there is no such preset, no unseen seed or one that is searched, or the file exists.
     """
     packaged_preset(name)
+    if not unseen:
+        raise UsageError("--seeds: expected 1 or more")
     if seeds > unseen[0]:
         raise UsageError(f"--tune-seeds {seeds}: expected at most {unseen[0]:,}: the preset is compared on others")
     if out is not None and out.exists():
@@ -177,20 +179,20 @@ def tune_preset(
     result = search(name, trials, seeds, storage)
     best = result.best
     if best is None or result.best_toml is None:
-        raise DeepTaxiError(f"none of {len(result.trials)} trials is complete: raise --trials")
+        raise DeepTaxiError(f"no trial of {len(result.trials)} is complete: raise --trials")
     print(result)
     if out is not None:
         write_text(out, result.best_toml, force=False)
         print(f"The best settings: {out}")
-    is_shipped = best["trial"] == 0
-    settings = [({}, name)] if is_shipped else [({}, name), (values_of(tomllib.loads(result.best_toml)), "none")]
-    measured = dict(zip(("shipped", f"found, trial {best['trial']}"), measure(settings, unseen), strict=False))
-    shipped, *others = measured.values()
+    settings: dict[str, tuple[Mapping[str, Any], str]] = {"shipped": ({}, name)}
+    if best["trial"] > 0:  # the first has the settings of the preset
+        settings[f"found, trial {best['trial']}"] = values_of(tomllib.loads(result.best_toml)), "none"
+    shipped, *others = measured = measure(list(settings.values()), unseen)
     verdict = outcome(shipped, *others) if others else STANDS
     print()
-    show(name, measured)
+    show(name, dict(zip(settings, measured, strict=True)))
     print(f"\nThe preset {verdict if verdict == STANDS else 'is ' + verdict}.")
-    study = {
+    study: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "version": deeptaxi.__version__,
         "trials": len(result.trials),

@@ -183,7 +183,7 @@ def packaged_preset(name: str, others: Iterable[str] = ()) -> Preset:
     """Return a packaged preset.
 
     Raises:
-        UsageError: there is none of this name; the error suggests names like it, some of `others` too.
+        UsageError: there is no preset of this name; the message suggests similar names, also among `others`.
     """
     known = {item.name: item for item in listed_presets()}
     if name not in known:
