@@ -3,6 +3,9 @@
 Every preset of a problem with a transition table is trained over seeds, in one process a preset, so that TensorFlow
 starts once; with ``--unseen`` also every family of `benchmarks.tables`, for both networks. *Within 0.002* counts the
 trainings whose value falls short of the optimum by at most 0.002 · (1 + |optimum|).
+
+``--tune NAME`` searches the settings of a preset again instead, and compares what it finds with the preset on unseen
+seeds; see `benchmarks.preset_search`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import FAMILIES, HELD_OUT
+from deeptaxi.errors import DeepTaxiError, UsageError
 from deeptaxi.presets import listed_presets
 
 NEAR = 0.002
@@ -140,13 +144,27 @@ def part(kind: str, name: str, network: str, seeds: str) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="seeds that are measured; with --tune, unseen ones")
     parser.add_argument("--unseen", action="store_true", help="the families of benchmarks.tables instead")
     parser.add_argument("--only", nargs="*", help="these presets or families")
+    parser.add_argument("--tune", metavar="NAME", help="search this preset again, and compare what is found with it")
+    parser.add_argument("--trials", type=int, default=40, help="of the search")
+    parser.add_argument("--tune-seeds", type=int, default=10, metavar="N", help="a trial trains the seeds 0 to N - 1")
+    parser.add_argument("--study-storage", metavar="URL", help="database that keeps the study, to continue it")
+    parser.add_argument("-o", type=Path, dest="out", metavar="FILE", help="write the best settings of the search here")
     parser.add_argument("--part", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.part:
         part(*asked.part)
+        return
+    if asked.tune:
+        from benchmarks.preset_search import tune_preset
+
+        unseen_seeds = range(FIRST_UNSEEN, FIRST_UNSEEN + asked.seeds)
+        try:
+            tune_preset(asked.tune, asked.trials, asked.tune_seeds, unseen_seeds, asked.study_storage, asked.out)
+        except DeepTaxiError as error:
+            parser.exit(1 + isinstance(error, UsageError), f"{parser.prog}: {error}\n")
         return
     rows = unseen(asked.seeds, asked.only) if asked.unseen else run(asked.seeds, asked.only)
     show(rows)

@@ -195,7 +195,10 @@ def to_json(value: Any, indent: int | None = None) -> str:
             for name, mark in marks.items():
                 whole = whole.replace(f'"{mark}"', texts[name] or "", 1)
             return whole
-    found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
+    try:
+        found = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
+    except (TypeError, ValueError):  # mappings other than dictionaries; NaN and infinities: rare in a line of a log
+        found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
     return CONTROLS.sub(lambda match: json.dumps(match[0])[1:-1], found)
 
 

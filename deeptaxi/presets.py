@@ -5,6 +5,7 @@ A file holds settings in the format of `config.toml`, and its purpose in a table
     description    one line for the list
     problems       the problem under all its names: ``{id, kwargs, usual}``. An environment matches if each of `kwargs`
                    is given as written, and every other argument given equals its default in `usual`.
+    study          where its settings are from, and what a search for better ones found; see `PresetStudy`
 
 Names that end in ``.q-table`` are for the Q-table network; the others for networks with a hidden layer or a head.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -22,6 +23,7 @@ from deeptaxi.errors import UsageError, nearest
 
 Q_TABLE = ".q-table"
 NONE, TABLE = "none", "table"  # not packaged presets: plain defaults, and settings derived from the table
+KEYS = ("description", "problems", "study")  # of the table [preset]
 PLAIN = "default"  # the file with the network's own defaults; not a preset
 
 
@@ -44,6 +46,38 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class PresetStudy:
+    """Where the settings of a preset are from, and what the last search for better ones found.
+
+    `python -m benchmarks.presets --tune NAME` searches again, and prints what is here.
+
+    Attributes:
+        origin: how they were found.
+        date: of the search, such as ``"2026-11-30"``; None if there was none, and so are the following.
+        version: of deeptaxi.
+        trials: how many the search had, the first with the settings of the preset.
+        seeds: those that each trial trained, such as ``"0-9"``.
+        unseen_seeds: those on which the preset and what was found were compared.
+        objective: by which trials were compared.
+        outcome: ``"stands"``, or by how much what was found is better.
+        shipped: figures of the preset on the unseen seeds: how many are `optimal`, and the medians of `updates` to the
+            optimum and of `cpu_seconds`.
+        best: likewise, of what was found, with its `settings`; empty if that is the preset.
+    """
+
+    origin: str
+    date: str | None = None
+    version: str | None = None
+    trials: int | None = None
+    seeds: str | None = None
+    unseen_seeds: str | None = None
+    objective: str | None = None
+    outcome: str | None = None
+    shipped: Mapping[str, Any] = field(default_factory=dict)
+    best: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Preset:
     """A named set of settings.
 
@@ -52,12 +86,14 @@ class Preset:
         description: one line.
         problems: the problems it was tuned for; the first is used if only the preset is given.
         settings: nested, as in a configuration.
+        study: where they are from; None of those that are no packaged preset.
     """
 
     name: str
     description: str = ""
     problems: tuple[Problem, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    study: PresetStudy | None = None
 
     @property
     def network(self) -> str:
@@ -98,10 +134,22 @@ def read(name: str, text: str) -> Preset:
     """Parse the text of one file."""
     settings = tomllib.loads(text)
     about = settings.pop("preset", {})
-    for key in about.keys() - {"description", "problems"}:
-        raise UsageError(f"preset {name}: unknown key 'preset.{key}'{nearest(key, ('description', 'problems'))}")
+    check_keys(name, "preset", about, KEYS)
     problems = tuple(Problem(**problem) for problem in about.get("problems", ()))
-    return Preset(name, about.get("description", ""), problems, settings)
+    study = about.get("study")
+    if study is not None:
+        check_keys(name, "preset.study", study, tuple(one.name for one in fields(PresetStudy)))
+    return Preset(name, about.get("description", ""), problems, settings, study and PresetStudy(**study))
+
+
+def check_keys(name: str, table: str, values: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Reject unknown keys of a table in the file of a preset.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for key in values.keys() - set(known):
+        raise UsageError(f"preset {name}: unknown key '{table}.{key}'{nearest(key, known)}")
 
 
 def listed_presets() -> list[Preset]:
@@ -131,6 +179,19 @@ def binning_of(environment_id: str, kwargs: Mapping[str, Any]) -> dict[str, Any]
     return dict(next((found for found in fit if found), {}))
 
 
+def packaged_preset(name: str, others: Iterable[str] = ()) -> Preset:
+    """Return a packaged preset.
+
+    Raises:
+        UsageError: there is no preset of this name; the message suggests similar names, also among `others`.
+    """
+    known = {item.name: item for item in listed_presets()}
+    if name not in known:
+        similar = nearest(name, [*known, *others], count=3)
+        raise UsageError(f"unknown preset '{name}'{similar or '; `deeptaxi presets` lists them'}")
+    return known[name]
+
+
 def preset_named(name: str, kind: str | None) -> Preset:
     """Return the preset given by ``--preset``, or its sibling for the requested kind of network.
 
@@ -143,16 +204,10 @@ def preset_named(name: str, kind: str | None) -> Preset:
     """
     if name in (NONE, TABLE):
         return Preset(name)
-    known = {item.name: item for item in listed_presets()}
-    if name not in known:
-        raise UsageError(f"unknown preset '{name}'{near(name, known)}")
-    if kind == "q-table" and known[name].network != kind:
-        if name + Q_TABLE not in known:
-            raise UsageError(f"--preset {name} has no variant for --q-table: leave one of the two out")
-        return known[name + Q_TABLE]
-    return known[name]
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """Return names similar to an unknown one, or else where to find the list."""
-    return nearest(name, [*known, NONE, TABLE], count=3) or "; `deeptaxi presets` lists them"
+    found = packaged_preset(name, (NONE, TABLE))
+    if kind != "q-table" or found.network == kind:
+        return found
+    sibling = presets().get(name + Q_TABLE)
+    if sibling is None:
+        raise UsageError(f"--preset {name} has no variant for --q-table: leave one of the two out")
+    return sibling

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import sys
+from types import MappingProxyType
 
 import pytest
 
@@ -68,6 +69,11 @@ def test_a_line_is_one_json_object_with_its_kind_first():
 def test_non_finite_numbers_become_null(value):
     # Everywhere: by itself, in a list, in a tuple, in a mapping.
     assert to_json({"a": value, "b": [value, (1.0, value)]}) == '{"a": null, "b": [null, [1.0, null]]}'
+
+
+def test_mappings_are_objects_and_tuples_lists():
+    whole = {"a": (1, 2.5), "b": MappingProxyType({"c": None, "d": True})}
+    assert to_json(whole) == '{"a": [1, 2.5], "b": {"c": null, "d": true}}'
 
 
 def test_a_loss_of_nan_is_read_back_as_none(log):

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.preset_search import OUTCOMES, STANDS
+from benchmarks.presets import FIRST_UNSEEN
 from deeptaxi.config import resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.presets import Problem, fitting, listed_presets, plain, preset_named, presets, read
+from deeptaxi.experiments.grid import parse_seeds
+from deeptaxi.presets import PresetStudy, Problem, fitting, listed_presets, plain, preset_named, presets, read
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,31 @@ def test_a_preset_is_read_from_its_file():
     assert preset.settings == {"discount": 0.9, "network": {"encoding": "factored"}}
     with pytest.raises(UsageError, match=r"preset lake: unknown key 'preset.problem'; did you mean 'problems'"):
         read("lake", "[preset]\nproblem = []")
+
+
+def test_a_preset_says_where_its_settings_are_from():
+    text = '[preset]\nproblems = [{id = "Lake-v1"}]\n[preset.study]\norigin = "by hand"\ndate = "2026-11-30"\n'
+    study = read("lake", text + "trials = 40\nshipped = {optimal = 20}\n").study
+    assert study == PresetStudy("by hand", date="2026-11-30", trials=40, shipped={"optimal": 20})
+    with pytest.raises(UsageError, match=r"preset lake: unknown key 'preset.study.trails'; did you mean 'trials'"):
+        read("lake", text + "trails = 40")
+
+
+def test_every_preset_has_a_study_and_a_search_was_on_seeds_that_it_is_not_compared_on():
+    for preset in listed_presets():
+        study = preset.study
+        assert study is not None, preset.name
+        assert study.origin
+        if study.date is None:
+            assert (study.trials, study.outcome, study.shipped, study.best) == (None, None, {}, {})
+        else:
+            assert study.trials
+            assert study.seeds
+            assert study.unseen_seeds
+            assert max(parse_seeds(study.seeds)) < FIRST_UNSEEN <= min(parse_seeds(study.unseen_seeds))
+            assert study.shipped["seeds"] == len(parse_seeds(study.unseen_seeds))
+            assert study.outcome in OUTCOMES
+            assert (study.outcome == STANDS) or study.best
 
 
 def test_every_preset_fits_its_own_problems_and_its_settings_resolve():

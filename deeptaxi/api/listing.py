@@ -83,11 +83,18 @@ def environment_row(environment: Environment) -> dict[str, Any]:
     }
 
 
-def presets() -> list[dict[str, Any]]:
-    """List the presets: settings tuned for known problems, which `train` selects automatically."""
-    from deeptaxi.presets import listed_presets
+def presets(*name: str) -> list[dict[str, Any]]:
+    """List the presets: settings tuned for known problems, which `train` selects automatically.
 
-    return [preset_row(item) for item in listed_presets()]
+    Args:
+        *name: those to list; if none, all.
+
+    Raises:
+        UsageError: there is no preset of a name.
+    """
+    from deeptaxi.presets import listed_presets, packaged_preset
+
+    return [preset_row(item) for item in (map(packaged_preset, name) if name else listed_presets())]
 
 
 def preset_row(preset: Preset) -> dict[str, Any]:
@@ -103,6 +110,7 @@ def preset_row(preset: Preset) -> dict[str, Any]:
         "description": preset.description,
         "problems": [{"id": problem.id, "kwargs": dict(problem.kwargs)} for problem in preset.problems],
         "settings": dict(preset.settings),
+        "study": None if preset.study is None else asdict(preset.study),
     }
 
 

@@ -52,6 +52,9 @@ def open_trackers(
     Raises:
         DeepTaxiError: a tracker cannot be started.
     """
+    if not names:
+        yield []
+        return
     settings = {name: value for name, value in hyperparameters(config).items() if value is not None}
     tags = {"deeptaxi.version": metadata.version("deeptaxi"), "deeptaxi.environment": config.environment.id}
     tracked = (record for record in before if isinstance(record, Tracked))

@@ -8,10 +8,13 @@ from deeptaxi.cli import options
 
 
 @click.command("presets")
+@click.argument("name", nargs=-1)
 @options.json_option
 @options.shared_options
-def command(as_json: bool) -> None:
+def command(name: tuple[str, ...], as_json: bool) -> None:
     """List the presets: settings tuned for known problems, which `deeptaxi train` chooses automatically.
+
+    With NAME: its settings, how they were found, and what the last search for better ones by `deeptaxi tune` found.
 
     `deeptaxi train --preset NAME` trains one on its own problem, `deeptaxi train ENV --preset NAME` applies its
     settings to another; `--preset table` derives settings from ENV's transition table, `--preset none` takes the plain
@@ -19,10 +22,14 @@ def command(as_json: bool) -> None:
     """
     from deeptaxi.api import listing
 
-    rows = listing.presets()
+    rows = listing.presets(*name)
     if as_json:
         options.print_json(rows)
         return
     from deeptaxi.display import console, tables
 
-    console.out().print(tables.presets_table(rows))
+    if name:
+        for row in rows:
+            console.print_wide(tables.preset_page(row))
+    else:
+        console.out().print(tables.presets_table(rows))

@@ -17,16 +17,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis.exploration import LITTLE_EPSILON, epsilon_at_end, exploration_cure
 from deeptaxi.diagnosis.forecast import Training, foresee
 from deeptaxi.diagnosis.learning_curves import OVERSHOT, born, lower_rate
 from deeptaxi.diagnosis.policy import EXCESS
 from deeptaxi.mdp import planning
+from deeptaxi.mdp.remembered_values import once
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned
 
@@ -87,9 +89,15 @@ class Monitor:
         """Return what of the configuration leaves a bad policy, at the start of a training on a small table."""
         if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
             return {}
-        allowed = np.ones(self._table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
-        facts = foresee(Training(self._config, self._table, allowed))
-        return {name: f"{fact.text}; {fact.cure}" for name, fact in facts.items() if fact.leaves_bad_policy}
+        config, table = replace(self._config, seed=0, environment=EnvironmentConfig()), self._table
+        allowed = np.ones(table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
+
+        def compute() -> dict[str, str]:
+            facts = foresee(Training(self._config, table, allowed))
+            return {name: f"{fact.text}; {fact.cure}" for name, fact in facts.items() if fact.leaves_bad_policy}
+
+        # The seed and the environment's arguments make no difference: the runs of a group share the facts.
+        return once(table, f"foreseen {config} {planning.mask_digest(allowed)}", compute)
 
     def _check_loss(self, record: Record) -> str | None:
         # A log has null for non-finite numbers.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
@@ -448,6 +449,38 @@ def presets_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             for row in rows
         ],
     )
+
+
+def preset_page(row: Mapping[str, Any]) -> RenderableType:
+    """Format a preset: what it is for, where its settings are from, and the settings, as TOML."""
+    text = Text(f"{row['name']}: {row['description']}", "bold")
+    return Group(text, *study_lines(row["study"]), "", Text(tomli_w.dumps(row["settings"])))
+
+
+def study_lines(study: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Yield how the settings of a preset were found, and what the last search for better ones found."""
+    yield Text(f"Found {study['origin']}.")
+    if study["date"] is None:
+        return
+    yield Text(
+        f"Searched again on {study['date']} with deeptaxi {study['version']}: {study['trials']} trials, each from "
+        f"seeds {study['seeds']}, by {study['objective']}. Compared on unseen seeds, {study['unseen_seeds']}:"
+    )
+    measured = {"preset": study["shipped"], "found": study["best"]}
+    rows = [
+        (
+            label,
+            f"{found['optimal']} of {found['seeds']}",
+            found.get("updates"),
+            found["cpu_seconds"],
+            words(found.get("settings", {})),
+        )
+        for label, found in measured.items()
+        if found
+    ]
+    yield columns(None, ("", "Optimal", "Updates, median", "CPU s, median", "Settings"), rows)
+    outcome = study["outcome"]
+    yield Text(f"The preset {outcome if outcome == 'stands' else f'is {outcome}'}.")
 
 
 NAMES = ("Agent", "Environment", "Network", "Optimal", "Return", "Best", "States", "Preset", "Made", "Size")

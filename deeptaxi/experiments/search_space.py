@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ from deeptaxi.config import TrainConfig, known_keys
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.experiments.grid import ARGUMENTS, find_setting, format_value
 from deeptaxi.io.safe_load import is_a, read_toml
-from deeptaxi.schema import coerce, nest, to_lists, to_mapping
+from deeptaxi.schema import coerce, nest, to_lists, value_at
 
 DEFAULT = "search_space.toml"
 KEYS = ("low", "high", "log", "choices")
@@ -81,6 +81,17 @@ class Dimension:
             return text if text in map(format_value, self.choices) else None
         return value if is_a(value, int | float) and self.low <= value <= self.high else None
 
+    def widen(self, value: Any) -> Dimension:
+        """Return the dimension with one more value: a choice more, or a range that reaches it."""
+        if value is None or self.parameter(value) is not None:
+            return self
+        if self.low is None or self.high is None:
+            choices = (*self.choices, value)
+            return replace(self, choices=tuple(sorted(choices)) if all(is_a(one, int) for one in choices) else choices)
+        if not is_a(value, int | float) or (self.log and value <= 0):
+            return self
+        return replace(self, low=min(self.low, value), high=max(self.high, value))
+
     def to_mapping(self) -> dict[str, Any]:
         """Return its table in a file."""
         if self.low is None:
@@ -108,9 +119,13 @@ def read_space(path: Path) -> Space:
 
 
 def default_space(config: TrainConfig) -> Space:
-    """Return those dimensions of the packaged file that matter for a configuration."""
+    """Return those dimensions of the packaged file that matter for a configuration, widened to contain its values."""
     text = (resources.files("deeptaxi.experiments") / DEFAULT).read_text(encoding="utf-8")
-    return tuple(one for one in space_of(tomllib.loads(text)) if matters(one.path, config))
+    return tuple(
+        one.widen(to_lists(value_at(config, one.path)))
+        for one in space_of(tomllib.loads(text))
+        if matters(one.path, config)
+    )
 
 
 def matters(path: tuple[str, ...], config: TrainConfig) -> bool:
@@ -220,9 +235,7 @@ def parameters_of(config: TrainConfig, space: Space) -> dict[str, Any]:
     """Return those parameters of a configuration that are in the space."""
     found = {}
     for dimension in space:
-        value: Any = to_mapping(config)
-        for key in dimension.path:
-            value = value.get(key) if isinstance(value, Mapping) else None
+        value = to_lists(value_at(config, dimension.path))
         if value is not None and (parameter := dimension.parameter(value)) is not None:
             found[dimension.name] = parameter
     return found

@@ -23,7 +23,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +149,8 @@ def iterations_needed(change: float, discount: float) -> int:
 def value_iteration(table: TransitionTable, discount: float, mask: Bools | None = None) -> Optimum:
     """Run value iteration until the stopping bound is met; at a discount of 1, policy iteration.
 
+    It runs once for a table, a discount and a mask: every run of a group starts with it.
+
     Args:
         table: the decision process.
         discount: γ, from 0 to 1.
@@ -166,9 +168,13 @@ def value_iteration(table: TransitionTable, discount: float, mask: Bools | None 
     def step(value: Floats) -> Floats:
         return np.asarray(bellman(table, value, discount, mask).max(axis=1))
 
-    value, bound, iterations = fixed_point(step, step(np.zeros(table.states)), discount)
-    q = bellman(table, value, discount, mask)
-    return Optimum(q.max(axis=1), q, bound, iterations)
+    def compute() -> Optimum:
+        value, bound, iterations = fixed_point(step, step(np.zeros(table.states)), discount)
+        q = bellman(table, value, discount, mask)
+        return Optimum(q.max(axis=1), q, bound, iterations)
+
+    found = remembered_values.once(table, f"optimum {discount} {mask_digest(mask)}", compute)
+    return replace(found, value=found.value.copy(), q=found.q.copy())  # which a caller may change
 
 
 def gains(rows: sparse_rows.Rows, mask: Bools | None, excluded: float = -np.inf) -> Floats:
@@ -310,14 +316,16 @@ def improve_policy(table: TransitionTable, discount: float, policy: Ints, mask: 
 
 
 def evaluate_uniform(table: TransitionTable, discount: float, mask: Bools | None = None) -> Evaluation:
-    """Evaluate the uniform policy over the allowed actions; on a large table, its values are remembered.
+    """Evaluate the uniform policy over the allowed actions, once; on a large table, its values are remembered.
 
     Raises:
         UndefinedError: at a discount of 1, the values cannot be computed.
     """
     policy = uniform_policy(table, mask)
     if discount == 1 or table.states <= DIRECT or not sparse_rows.uses_sparse_rows(table):
-        return evaluate_policy(table, policy, discount)
+        key = f"uniform {discount} {mask_digest(mask)}"
+        found = remembered_values.once(table, key, lambda: evaluate_policy(table, policy, discount))
+        return replace(found, value=found.value.copy())
     entry = remembered_values.name_of(table, "uniform", discount, mask_digest(mask))
 
     def compute() -> Evaluation:
@@ -469,9 +477,15 @@ def rounding(total: Floats, horizon: int) -> float:
 
 
 def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = None) -> HorizonOptimum:
-    """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction."""
-    if sparse_rows.uses_sparse_rows(table):
-        return optimal_long_horizon(table, horizon, mask)
+    """Compute the best return over `horizon` steps from each state, `[S]`, by backward induction, once."""
+    compute = optimal_long_horizon if sparse_rows.uses_sparse_rows(table) else optimal_short_horizon
+    key = f"horizon {horizon} {mask_digest(mask)}"
+    found = remembered_values.once(table, key, lambda: compute(table, horizon, mask))
+    return replace(found, returns=found.returns.copy())
+
+
+def optimal_short_horizon(table: TransitionTable, horizon: int, mask: Bools | None) -> HorizonOptimum:
+    """Compute the best return over `horizon` steps by steps over all outcomes."""
     returns = np.zeros(table.states)
     for _ in range(horizon):
         check_stop()
@@ -483,15 +497,11 @@ def optimal_horizon(table: TransitionTable, horizon: int, mask: Bools | None = N
 
 
 def optimal_long_horizon(table: TransitionTable, horizon: int, mask: Bools | None) -> HorizonOptimum:
-    """Compute the best return over `horizon` steps on a large table, once."""
+    """Compute the best return over `horizon` steps on a large table."""
     rows = sparse_rows.rows_of(table)
-
-    def compute() -> HorizonOptimum:
-        swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
-        bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
-        return HorizonOptimum(swept.values, bound)
-
-    return remembered_values.once(table, f"horizon {horizon} {mask_digest(mask)}", compute)
+    swept = sweeps.sweep(rows, gains(rows, mask), 1.0, horizon)
+    bound = horizon * ROUNDING * float(np.abs(swept.values).max()) + swept.neglected
+    return HorizonOptimum(swept.values, bound)
 
 
 def reachable(table: TransitionTable, mask: Bools | None = None) -> Bools:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 FOLDER = "values"
 LIMIT = 100 * 2**20  # bytes of all files
 MOST = LIMIT // 4  # bytes of one file
+MOST_RESULTS = 64  # of a table
 HEADER = 128  # bytes before the numbers in a file of one dimension
 
 _digests: WeakKeyDictionary[TransitionTable, str] = WeakKeyDictionary()
@@ -34,11 +35,15 @@ _results: WeakKeyDictionary[TransitionTable, dict[str, Any]] = WeakKeyDictionary
 
 
 def once(table: TransitionTable, key: str, compute: Callable[[], T]) -> T:
-    """Return what `compute` returns, computed once for a table and `key`, while the table lives."""
+    """Return what `compute` returns, computed once for a table and `key`, while the table lives.
+
+    Of more than `MOST_RESULTS` keys of a table, such as those of many discounts, the oldest are forgotten.
+    """
     known = _results.setdefault(table, {})
-    if key not in known:
-        known[key] = compute()
-    found: T = known[key]
+    found: T = known[key] if key in known else compute()
+    known[key] = found
+    while len(known) > MOST_RESULTS:
+        del known[next(iter(known))]
     return found
 
 

@@ -27,6 +27,9 @@ def check_compiled():
     sums, hole, nested = made.state
     np.testing.assert_array_equal(numbers(sums), ROWS + 6)
     assert (hole, int(nested[0])) == (None, 3)
+    assert int(made.read(lambda state: state[2][0])) == 3
+    hole, (count,) = made.read(lambda state: state[1:])
+    assert (hole, int(count)) == (None, 3)
     made("clear")
     assert not numbers(made.state[0]).any()
     assert ROWS.any()  # what it began with is not its own

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,26 @@ def test_the_list_says_what_each_preset_is_for() -> None:
         assert row["description"] in text
 
 
+def test_a_named_preset_shows_its_settings_and_their_study() -> None:
+    (row,) = json.loads(run("presets", "frozenlake.q-table", "--json").stdout)
+    study = row["study"]
+    assert study["origin"] == "by hand, before `deeptaxi tune`"
+    text = run("presets", "frozenlake.q-table").stdout
+    head, _, settings = text.partition("\nupdates = ")
+    assert tomllib.loads("updates = " + settings) == row["settings"]
+    shown = " ".join(head.split())
+    for part in (row["description"], study["origin"], study["date"], f"{study['trials']} trials", study["outcome"]):
+        assert part in shown
+    assert f"{study['best']['optimal']} of {study['best']['seeds']}" in shown
+    assert run("presets", "taxi", "blackjack").stdout.count("Found by hand") == 2
+    refused(run("presets", "tabel"), 2, "unknown preset 'tabel'; `deeptaxi presets` lists them")
+
+
 def test_the_list_answers_without_keras_and_gymnasium() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from deeptaxi.cli.main import cli\n"
         "assert CliRunner().invoke(cli, ['presets']).exit_code == 0\n"
+        "assert CliRunner().invoke(cli, ['presets', 'taxi']).exit_code == 0\n"
         "print({'keras', 'tensorflow', 'gymnasium', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

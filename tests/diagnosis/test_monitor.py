@@ -1,5 +1,6 @@
 import pytest
 
+from deeptaxi.diagnosis import monitor
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.metrics import Evaluated, Started, Warned
 from tests.diagnosis.cases import config, progress, snapshot
@@ -24,6 +25,17 @@ def test_a_discount_that_is_too_small_is_warned_of_once_at_the_start():
     assert warnings([STARTED, STARTED], MYOPIC, discount=0.001) == ["discount-too-small"]
     assert warnings([STARTED], MYOPIC) == []
     assert warnings([STARTED], None, discount=0.001) == []
+
+
+def test_the_seeds_of_a_table_share_what_is_known_at_the_start(monkeypatch):
+    table, looked = build([[surely(0, 0.5, True), surely(1, 0)], [surely(1, 1, True), surely(1, 0)]]), []
+    foresee = monitor.foresee
+    monkeypatch.setattr(monitor, "foresee", lambda training: looked.append(0) or foresee(training))
+    for seed in range(3):
+        assert warnings([STARTED], table, discount=0.001, seed=seed) == ["discount-too-small"]
+    assert len(looked) == 1
+    assert warnings([STARTED], table, discount=0.5) == []
+    assert len(looked) == 2
 
 
 def test_a_resumed_training_does_not_repeat_its_warnings():

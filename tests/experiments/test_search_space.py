@@ -18,6 +18,7 @@ from deeptaxi.experiments.search_space import (
     space_of,
     to_space_mapping,
 )
+from deeptaxi.presets import Preset, listed_presets
 
 FILE = """
 [learning_rate]
@@ -120,5 +121,25 @@ def test_the_settings_to_begin_with_are_the_first_trial_as_far_as_the_space_has_
     found = parameters_of(config, default_space(config))
     assert found["learning_rate"] == config.optimizer.learning_rate
     assert found["hidden"] == "64"
+    assert found == parameters_of(config, space_of(to_space_mapping(default_space(config))))
     narrow = space_of({"learning_rate": {"low": 1e-5, "high": 1e-4}, "batch_size": {"choices": [512, 1024]}})
     assert parameters_of(config, narrow) == {"batch_size": "512"}
+
+
+def test_the_usual_space_has_the_settings_to_begin_with() -> None:
+    values = {"network": {"hidden": [48]}, "interaction": {"environments": 32}, "target": {"polyak": 1.0}}
+    config = resolve({"environment": {"id": "Taxi-v4"}, "loop": "compiled", **values})
+    space = {one.name: one for one in default_space(config)}
+    assert space["environments"].choices == (16, 32, 64, 256)
+    assert space["hidden"].choices == ([32], [64], [128], [64, 64], [48])
+    assert (space["polyak"].low, space["polyak"].high) == (0.003, 1.0)
+    assert set(parameters_of(config, default_space(config))) == set(space)
+    unset = resolve({"environment": {"id": "Taxi-v4"}, "loop": "compiled", "exploration": {"end": 0.0}})
+    assert next(one for one in default_space(unset) if one.name == "epsilon_end").low == 0.0
+
+
+@pytest.mark.parametrize("preset", listed_presets(), ids=lambda preset: preset.name)
+def test_a_search_begins_with_the_preset(preset: Preset) -> None:
+    config = resolve({"environment": preset.environment, "loop": "compiled", **preset.settings})
+    space = default_space(config)
+    assert set(parameters_of(config, space)) == {one.name for one in space}

@@ -249,6 +249,28 @@ def test_the_policy_of_the_discounted_optimum_may_return_less_than_the_best(name
     assert table.start @ returns == pytest.approx(returned, abs=1e-4)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_table_is_planned_on_once_and_the_values_are_the_callers_own(monkeypatch, masked):
+    table = random_table(7)
+    mask = np.arange(table.actions) > 0 if masked else None
+    mask = None if mask is None else np.broadcast_to(mask, (table.states, table.actions))
+    plans = {
+        "q": lambda: value_iteration(table, 0.9, mask),
+        "value": lambda: planning.evaluate_uniform(table, 0.9, mask),
+        "returns": lambda: optimal_horizon(table, 20, mask),
+    }
+    first = {name: plan() for name, plan in plans.items()}
+    expected = {name: getattr(found, name).copy() for name, found in first.items()}
+    for name, found in first.items():
+        getattr(found, name)[:] = 7.0
+    monkeypatch.setattr(planning, "bellman", None)
+    monkeypatch.setattr(planning, "evaluate_policy", None)
+    for name, plan in plans.items():
+        np.testing.assert_array_equal(getattr(plan(), name), expected[name])
+    with pytest.raises(TypeError):
+        value_iteration(table, 0.91, mask)
+
+
 def test_reachable_states_are_the_non_terminal_ones_of_episodes():
     # 0 → 1 or, by action 1, the end in 2; 1 → 3 with probability 0, else itself; 4 is cut off.
     table = build(

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.grids import random_grid
 from deeptaxi.backend.cache import remove_oldest
-from deeptaxi.mdp import planning, sparse_rows, sweeps
+from deeptaxi.mdp import planning, remembered_values, sparse_rows, sweeps
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +134,18 @@ def test_the_oldest_entries_are_removed_above_the_limit(folder):
     newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime)
     remove_oldest(folder.iterdir(), limit=newest.stat().st_size)
     assert list(folder.iterdir()) == [newest]
+
+
+def test_of_many_results_of_a_table_the_oldest_are_forgotten():
+    table, computed = random_grid(3), []
+
+    def compute():
+        computed.append(len(computed))
+        return computed[-1]
+
+    most = remembered_values.MOST_RESULTS
+    assert [remembered_values.once(table, str(key), compute) for key in range(most)] == list(range(most))
+    assert remembered_values.once(table, "0", compute) == 0
+    assert remembered_values.once(table, "more", compute) == most
+    assert remembered_values.once(table, "1", compute) == 1
+    assert remembered_values.once(table, "0", compute) == most + 1

@@ -218,7 +218,8 @@ class CompiledAgent:
     @property
     def online(self) -> keras.Model:
         """The online network, with the weights learned so far."""
-        self._traced.rule.assign(self._program.state.agent, self._network)
+        rule = self._traced.rule
+        rule.assign(self._program.read(lambda state: rule.online(state.agent)), self._network)
         return self._network
 
     def act(self, acting: Acting) -> NDArray[np.int32]:
@@ -254,7 +255,9 @@ class CompiledAgent:
 
     def pairs(self) -> NDArray[np.int64]:
         """Return the pair indices s·A + a of all `n` entries of the replay buffer, int64 `[n]`."""
-        entries = np.array(self._program.state.entries)[: min(self.added, self._capacity)].astype(np.int64)
+        entries = np.array(self._program.read(lambda state: state.entries))[: min(self.added, self._capacity)].astype(
+            np.int64
+        )
         return entries[:, 0] * self._actions + entries[:, 1]
 
     def cut(self, copies: list[int]) -> None:

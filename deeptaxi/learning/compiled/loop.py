@@ -302,17 +302,17 @@ class CompiledLoop:
     @property
     def network(self) -> keras.Model:
         """The network, with the weights learned so far."""
-        self._rule.assign(self._program.state.agent, self._network)
+        self._rule.assign(self._program.read(lambda state: self._rule.online(state.agent)), self._network)
         return self._network
 
     @property
     def visits(self) -> Counts:
         """Visits of each pair so far, `[S, A]`."""
-        return np.array(self._program.state.visits, np.int64).reshape(self._shape)
+        return np.array(self._program.read(lambda state: state.visits), np.int64).reshape(self._shape)
 
     def coverage(self) -> Coverage:
         """Return the visit counts of the training and of the replay buffer."""
-        ring = self._program.state.ring
+        ring = self._program.read(lambda state: state.ring)
         entries = np.array(ring.entries)[: int(np.asarray(ring.size))]
         outcomes = np.where(entries < 0, -1 - entries, entries)
         return Coverage(self.visits, count_pairs(outcomes // self._outcomes, *self._shape))
@@ -365,7 +365,7 @@ class CompiledLoop:
     def _reports(self, first: int, last: int) -> Generator[StepMetrics]:
         """Yield what updates `first` … `last` − 1 added, one `StepMetrics` per report, the final one at `last`."""
         every = self._record
-        rows = np.asarray(self._program.state.reports).astype(np.float64)
+        rows = np.asarray(self._program.read(lambda state: state.reports)).astype(np.float64)
         for number in range(first // every, (last - 1) // every + 1):
             begin, end = max(first, number * every), min(last, (number + 1) * every)
             before = self._yielded if begin % every else np.zeros(4)  # if the previous piece began this report

@@ -56,14 +56,17 @@ class ModelUpdate(CompiledUpdate):
         copies = tuple(array.copy() for array in others)
         return AgentState(None, Dense(weights, tuple(w.copy() for w in weights), slots), None, (others, copies))
 
-    def assign(self, agent: AgentState, network: keras.Model) -> None:
-        """Assign the online network's variables to `network`."""
-        for variables, arrays in (
-            (network.trainable_variables, agent.dense.online),
-            (network.non_trainable_variables, agent.others[0]),
+    def assign(self, weights: Any, network: keras.Model) -> None:
+        """Assign the online network's variables, as `online` returns them, to `network`."""
+        for variables, arrays in zip(
+            (network.trainable_variables, network.non_trainable_variables), weights, strict=True
         ):
             for variable, array in zip(variables, arrays, strict=True):
                 variable.assign(np.asarray(array))
+
+    def online(self, agent: AgentState) -> Any:
+        """Return the online network's variables, those that are trained and the others."""
+        return agent.dense.online, agent.others[0]
 
     def q_online(self, agent: AgentState, states: Any) -> Any:
         """Return the online network's Q values `[B, A]` of `states` `[B]`, in inference."""

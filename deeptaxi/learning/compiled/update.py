@@ -203,12 +203,12 @@ class CompiledUpdate:
         """Return the state before the first update of a network."""
         return self.initial(functional.weights_of(network, self.config.network))
 
-    def assign(self, agent: AgentState, network: keras.Model) -> None:
-        """Assign the online network's weights to `network`."""
-        functional.assign(network, self.config.network, self.online(agent))
+    def assign(self, weights: Any, network: keras.Model) -> None:
+        """Assign the online network's weights, as `online` returns them, to `network`."""
+        functional.assign(network, self.config.network, weights)
 
-    def online(self, agent: AgentState) -> functional.Weights:
-        """Return the online network's weights."""
+    def online(self, agent: AgentState) -> Any:
+        """Return the online network's weights, as `functional.Weights`."""
         kernel = agent.dense.online[0] if agent.rows is None else agent.rows.online
         return functional.Weights(kernel, agent.dense.online[-1])
 

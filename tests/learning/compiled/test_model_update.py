@@ -72,7 +72,7 @@ def updated(network, settings, count=30, weighted=False):
         table[batch.next_states] = allowed
         program("update", *program.arguments((batch, table, numbers_at(config, number), np.int32(number))))
         losses.append(float(numbers(program.state[1])))
-    rule.assign(program.state[0], network)
+    rule.assign(rule.online(program.state[0]), network)
     return losses, network
 
 
@@ -99,7 +99,7 @@ def test_updates_are_those_of_keras(settings):
     for number, (batch, _) in enumerate(random_batches(30, SIZE, STATES, ACTIONS, weighted=True)):
         program("update", *program.arguments((batch, None, numbers_at(config, number), np.int32(number))))
         found.append(float(numbers(program.state[1])))
-    rule.assign(program.state[0], network)
+    rule.assign(rule.online(program.state[0]), network)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     for one, other in zip(network.get_weights(), agent.online.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-4)
