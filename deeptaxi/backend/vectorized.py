@@ -113,7 +113,11 @@ class TaskProgram:
     @property
     def state(self) -> Any:
         """The state, as arrays of NumPy."""
-        return self.initial if self.stack is None else self.stack.state_of(self)
+        return self.read(lambda state: state)
+
+    def read(self, part: Callable[[Any], Any]) -> Any:
+        """Return a part of the state."""
+        return part(self.initial) if self.stack is None else self.stack.read(self, part)
 
     def reset(self, state: Any) -> None:
         """Replace the state, before the first call.
@@ -148,18 +152,21 @@ class Stack:
         self._structure = programs[0].initial
         states = [arrays_of(program.initial) for program in programs]
         self._arrays = [jax.numpy.asarray(np.stack(same)) for same in zip(*states, strict=True)]
-        self._host: list[Any] | None = None  # the arrays, if they were asked for since the last call
+        self._places = pack_as(self._structure, range(len(self._arrays)))  # where each array of a state is
+        self._host: dict[int, Any] = {}  # the arrays that were asked for since the last call
         self._compiled: dict[tuple[str, tuple[int | None, ...]], Callable[..., Any]] = {}
         self._constants: dict[tuple[int, ...], tuple[Sequence[Any], Any, int | None]] = {}
         for program in programs:
             program.stack, program.initial = self, None
 
-    def state_of(self, program: TaskProgram) -> Any:
-        """Return the state of one program."""
-        if self._host is None:
-            self._host = [np.array(array) for array in self._arrays]  # copies: the next call reuses the memory
-        row = self._programs.index(program)
-        return pack_as(self._structure, [array[row] for array in self._host])
+    def read(self, program: TaskProgram, part: Callable[[Any], Any]) -> Any:
+        """Return a part of the state of one program."""
+        found, row = part(self._places), self._programs.index(program)
+        places = arrays_of(found)
+        for place in places:
+            if place not in self._host:
+                self._host[place] = np.array(self._arrays[place])  # a copy: the next call reuses the memory
+        return pack_as(found, [self._host[place][row] for place in places])
 
     def call(self, programs: Sequence[TaskProgram]) -> None:
         """Make the call that all `programs` wait for; others of the stack have ended.
@@ -179,7 +186,7 @@ class Stack:
         key = function, axes
         if key not in self._compiled:
             self._compiled[key] = self._compile(programs[0].functions[function], arguments, axes)
-        self._host = None
+        self._host.clear()
         self._arrays, value = self._compiled[key](self._arrays, *values)
         jax.block_until_ready(self._arrays)  # type: ignore[no-untyped-call]
         for program in programs:
@@ -195,7 +202,7 @@ class Stack:
         rows = jax.numpy.asarray(kept)
         self._arrays = [array[rows] for array in self._arrays]
         self._programs = [self._programs[row] for row in kept]
-        self._host = None
+        self._host.clear()
         self._constants.clear()
 
     def _stacked(self, leaves: Sequence[Any]) -> tuple[Any, int | None]:
