@@ -25,6 +25,7 @@ from deeptaxi.learning.resolve import configure
 from deeptaxi.mdp.describe import names_of
 from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, objective_discount, open_environment
 from deeptaxi.mdp.table import TransitionTable
+from deeptaxi.network.facts import TrainingMode
 from deeptaxi.presets import Problem, listed_presets
 from deeptaxi.schema import to_mapping
 
@@ -50,6 +51,7 @@ class OpenedModel(NamedTuple):
     decisions: NDArray[Any] | None = None  # Q values [S, A], or a policy [S]; None if it cannot be tabulated
     misfit: str | None = None  # its sizes, if they are not the environment's
     mixing: tuple[str, float] | None = None  # if its answers mix states: the error, and the difference that makes
+    training_mode: TrainingMode | None = None  # if it mixes states; else it is looked for in the network
 
 
 def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
@@ -73,6 +75,7 @@ def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
         given=decisions if is_policy else None,
         misfit=opened.misfit,
         mixing=opened.mixing,
+        training_mode=opened.training_mode,
         config=config,
         usual=usual_config(environment, config),
         action_names=names_of(environment).actions,
@@ -161,11 +164,12 @@ def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) ->
 
 
 def with_network(case: Case, opened: OpenedModel) -> Case:
-    """Add the activity of the network's units over the reachable states, as far as those are known."""
+    """Add the activity of the network's units over the reachable states, as far as known, and what varies in it."""
     if opened.network is None:
         return case
     from deeptaxi.network.encodings import parts_for
-    from deeptaxi.network.inspect import look_into
+    from deeptaxi.network.inspect import find_training_mode, look_into
+    from deeptaxi.network.structure import structure_of
 
     if case.table is not None and not case.broken:
         states = np.flatnonzero(case.reached)
@@ -174,7 +178,10 @@ def with_network(case: Case, opened: OpenedModel) -> Case:
     else:
         states = np.arange(case.states)
     parts = parts_for(opened.network, opened.environment)
-    return dataclasses.replace(case, network=look_into(opened.network, states, opened.environment.states, parts))
+    facts = look_into(opened.network, states, case.states, parts)
+    ours = structure_of(opened.network) is not None
+    mode = None if ours else find_training_mode(opened.network, case.states, parts)
+    return dataclasses.replace(case, network=facts, training_mode=mode)
 
 
 def related_tables(environment: Environment) -> dict[str, TransitionTable]:

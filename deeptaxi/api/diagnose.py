@@ -95,7 +95,7 @@ def opened(
         return model
     from deeptaxi.network.build import sizes
     from deeptaxi.network.encodings import parts_for
-    from deeptaxi.network.inspect import difference_alone, is_ours
+    from deeptaxi.network.inspect import difference_alone, find_training_mode, is_ours
     from deeptaxi.network.tabulate import MixedStatesError, tabulate
 
     if is_ours(network) and sizes(network) != (environment.states, environment.actions):
@@ -107,7 +107,8 @@ def opened(
         return model._replace(decisions=tabulate(network, environment.states, parts))
     except MixedStatesError as error:
         mixing = difference_alone(network, environment.states, parts)
-        return model._replace(network=None, mixing=(str(error), mixing))
+        mode = find_training_mode(network, environment.states, parts)
+        return model._replace(network=None, mixing=(str(error), mixing), training_mode=mode)
 
 
 def case_of_log(path: Path, asked: DiagnoseOptions) -> Case:

@@ -26,7 +26,7 @@ from deeptaxi.mdp.contract import blaming, closing
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.metrics import History
-from deeptaxi.network.facts import NetworkFacts
+from deeptaxi.network.facts import NetworkFacts, TrainingMode
 
 Severity = Literal["severe", "warning", "note"]
 Source = Literal["exact", "log", "episodes", "network"]
@@ -156,6 +156,7 @@ class Case:
         misfit: the sizes of a model that are not the environment's, or None.
         mixing: of a network whose answer to a state depends on the others: how that was found, and the largest
             difference that it makes; else None.
+        training_mode: of a network that computes as in training when it acts: how its answers vary; else None.
         reference, verdict: the exact evaluation, if there is a table and the Q values are finite.
         config: the configuration it was trained with.
         usual: the configuration that `deeptaxi train` takes for this problem and kind of network if nothing is set.
@@ -180,6 +181,7 @@ class Case:
     given: Ints | None = None
     misfit: str | None = None
     mixing: tuple[str, float] | None = None
+    training_mode: TrainingMode | None = None
     reference: exact.Reference | None = None
     verdict: exact.Verdict | None = None
     config: TrainConfig | None = None

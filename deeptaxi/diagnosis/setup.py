@@ -365,23 +365,27 @@ def model_not_trained(case: Case) -> Finding | Unchecked | None:
         return None
     if case.q is None:
         return Unchecked(case.missing("q"))
-    fresh = case.network is not None and case.network.biases_at_zero
+    facts = case.network
+    zero, drawn = facts is not None and facts.biases_at_zero, facts is not None and bool(facts.as_initialized)
     q = np.asarray(case.q, float)[case.reached][:, case.allowed[case.reached].all(axis=0)]
     common = in_common(q) if q.shape[0] >= ENOUGH_STATES and q.shape[1] > 1 else math.nan
     small = (
         bool(np.abs(q).mean() < SMALL * np.abs(the(case.reference).optimum.q[case.pairs]).mean()) if q.size else False
     )
-    if not fresh and not (small and (common < ALIKE or bool((q == q.flat[0]).all()))):
+    begins = small and (common < ALIKE or bool((q == q.flat[0]).all()))
+    if not (zero or drawn or (begins and (facts is None or facts.as_initialized is None))):
         return None
     return Finding(
         "model-not-trained",
         case.worst,
         "every bias of its layers is exactly 0, as it was made"
-        if fresh
+        if zero
+        else "all of its weights are as their initializers draw them"
+        if drawn
         else "its values are small, and those of a state have no more in common than any others: so they begin",
-        {"biases_at_zero": fresh, "in_common": None if math.isnan(common) else common},
-        "network" if fresh else "exact",
-        "the model was not trained, or other weights were saved than were trained, such as those of a clone",
+        {"biases_at_zero": zero, "as_initialized": drawn, "in_common": None if math.isnan(common) else common},
+        "network" if zero or drawn else "exact",
+        "the model was not trained, or hardly, or other weights were saved than were trained, such as those of a clone",
         "save the network that was fitted, after its training, and load its weights into a model of the same layers",
     )
 
@@ -414,6 +418,8 @@ def mixes_states(case: Case) -> Finding | Unchecked | None:
     """Detect a network whose answer to one state depends on the others that are asked with it."""
     if case.mixing is None:
         return Unchecked(case.missing("network")) if case.network is None else None
+    if case.training_mode is not None:
+        return None  # chance, not the other states
     why, difference = case.mixing
     return Finding(
         "mixes-states",
@@ -422,14 +428,43 @@ def mixes_states(case: Case) -> Finding | Unchecked | None:
         {"largest_difference": difference, "found": why},
         "network",
         "an operation runs over axis 0, the batch, as the mean over all advantages of a dueling head does without "
-        "axis=1: the network that acts, on one state, is not the one that was trained",
+        "axis=1, or BatchNormalization with training=True: the network that acts, on one state, is not the one that "
+        "was trained",
         "keras.ops.mean(advantage, axis=1, keepdims=True), and axis=-1 in whatever else reduces or normalizes; "
         "--dueling builds such a head",
     )
 
 
+def training_mode_on(case: Case) -> Finding | Unchecked | None:
+    """Detect a network that computes as in training while it acts, so that equal states have other Q values."""
+    mode = case.training_mode
+    if mode is None:
+        return Unchecked(case.missing("network")) if case.network is None and case.mixing is None else None
+    layers = ", ".join(mode.layers) or "a layer"
+    does = f"gives another Q value each time, by up to {mode.again:.3g}"
+    if not mode.again:
+        does = f"gives a state alone other Q values than among others, by up to {mode.alone:.3g}"
+    examined = "; the policy examined here is that of model(x, training=False), as of predict" if mode.avoidable else ""
+    undecided = case.q is None and case.given is None
+    cure = "leave training=True out of that call, as fit sets it by itself, and train the model again"
+    if mode.avoidable and not case.harmful:
+        cure = "act by model(x, training=False), and leave training=True out of that call when you build the model"
+    return Finding(
+        "training-mode-on",
+        "severe" if undecided else case.worst if mode.changing else "warning",
+        f"called as model(x), it {does}, and in {mode.changing} of {mode.states} states another action{examined}",
+        {"layers": list(mode.layers), "difference_again": mode.again, "difference_alone": mode.alone,
+         "states_changing": mode.changing, "states": mode.states, "still_without_training": mode.avoidable},
+        "network",
+        f"{layers} is called with training=True: units are dropped, noise is added, or values are normalized by the "
+        "batch even when the agent acts and targets are computed",
+        cure,
+    )  # fmt: skip
+
+
 NETWORK_CHECKS = (
     Check("model-not-trained", ("verdict",), model_not_trained),
+    Check("training-mode-on", (), training_mode_on),
     Check("mixes-states", (), mixes_states),
     Check("state-as-number", ("network",), state_as_number),
     Check("saturated-output", ("network",), saturated_output),

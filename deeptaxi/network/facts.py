@@ -35,6 +35,7 @@ class NetworkFacts:
         hidden: the hidden layers with a nonlinear activation, from input to output.
         states: number of states that the units were observed in.
         biases_at_zero: whether it has biases, and each of them is exactly 0, as layers are made.
+        as_initialized: whether its weights are as their initializers draw them; None if that cannot be told.
     """
 
     state_input: str
@@ -43,3 +44,25 @@ class NetworkFacts:
     hidden: tuple[LayerFacts, ...]
     states: int
     biases_at_zero: bool = False
+    as_initialized: bool | None = None
+
+
+@dataclass(frozen=True)
+class TrainingMode:
+    """How the answers of a network vary that computes as in training while it acts, as ``model(x)``.
+
+    Attributes:
+        layers: the layers that are called with ``training=True``, by name and class; empty if they cannot be seen.
+        again: the largest difference between the Q values of two equal calls, which chance makes.
+        alone: the largest difference between the Q values of a state alone and in a batch.
+        changing: of the states that were looked at, those whose greedy action differs by that.
+        states: number of states that were looked at.
+        avoidable: whether ``model(x, training=False)`` is a function of the state.
+    """
+
+    layers: tuple[str, ...]
+    again: float
+    alone: float
+    changing: int
+    states: int
+    avoidable: bool

@@ -6,6 +6,9 @@ Networks built elsewhere from Keras' own layers are supported too. Their input i
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import keras
 import numpy as np
 from keras.src.models.functional import Functional
@@ -14,9 +17,9 @@ from numpy.typing import NDArray
 from deeptaxi.layers import ActionMask
 from deeptaxi.network.build import sizes
 from deeptaxi.network.encodings import NO_PARTS, Parts, expectation, kind_of
-from deeptaxi.network.facts import LayerFacts, NetworkFacts
+from deeptaxi.network.facts import LayerFacts, NetworkFacts, TrainingMode
 from deeptaxi.network.structure import structure_of
-from deeptaxi.network.tabulate import block_size, call_batch, feed, refusals
+from deeptaxi.network.tabulate import ROUNDING, block_size, call_batch, feed, refusals
 
 ONE_HOT = ("CategoryEncoding", "OneHot", "OneHotDense", "StringLookup", "IntegerLookup", "Hashing")
 CUT_AT_ZERO = ("relu", "relu6")
@@ -28,6 +31,10 @@ ENDS = {  # lowest and highest value of activations
 NEAR_END = 0.01  # fraction of the range from lowest to highest value
 AMONG = 64  # states asked together
 MOST = 0.95  # fraction of the states
+FEW = 32  # weights of a layer
+DRAWN, MOST_DRAWS = 4_096, 16  # weights to compare them with
+UNLIKE = 1e-3  # probability
+BEYOND = 0.05  # of the range of what was drawn
 
 
 def is_ours(network: keras.Model) -> bool:
@@ -49,10 +56,26 @@ def check_foreign(network: keras.Model, states: int, actions: int, parts: Parts 
     if len(network.inputs) != 1 or len(network.outputs) != 1:
         raise ValueError(f"{len(network.inputs)} inputs and {len(network.outputs)} outputs: {expected}")
     shape, output = tuple(network.inputs[0].shape), tuple(network.outputs[0].shape)
+    if states != actions and output[1:] == (states,) and (example := action_input(network, actions)):
+        raise ValueError(
+            f"an input of shape {list(shape)} and an output of shape {list(output)}: states and actions are swapped, "
+            f"as it takes an action and returns a value for each state; its transpose is a Q table: np.save('q.npy', "
+            f"model.predict({example}).T)"
+        )
     if kind_of(shape[1:], states, parts) is None:
-        raise ValueError(f"an input of shape {list(shape)}: {expected}")
+        raise ValueError(f"an input of shape {list(shape)}: {expected}; or name its own environment with --env")
     if len(output) != 2 or output[1] != actions:
         raise ValueError(f"an output of shape {list(output)}: expected Q values [B, {actions}]")
+
+
+def action_input(network: keras.Model, actions: int) -> str:
+    """Return how a network takes all actions, as code: one-hot, or as rows of an embedding; empty if it takes none."""
+    shape = network.inputs[0].shape[1:]
+    if len(shape) == 1 and shape[0] == actions > 1:
+        return f"np.eye({actions})"
+    rows = {layer.input_dim for layer in network._flatten_layers() if isinstance(layer, keras.layers.Embedding)}
+    number = kind_of(shape, actions) == "number"
+    return f"np.arange({actions})" + "[:, None]" * len(shape) if number and rows == {actions} else ""
 
 
 def difference_alone(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> float:
@@ -63,10 +86,58 @@ def difference_alone(network: keras.Model, states: int, parts: Parts = NO_PARTS)
     Raises:
         DeepTaxiError: the network cannot be run.
     """
+    together, _, alone = call_three_times(network, states, parts, training=False)
+    return largest_difference(together, alone)
+
+
+def call_three_times(network: keras.Model, states: int, parts: Parts, training: bool | None) -> list[NDArray[Any]]:
+    """Return the Q values of at most `AMONG` states, `[n, A]`: of all together, of the same again, of each alone."""
     some = np.unique(np.linspace(0, states - 1, min(states, AMONG)).astype(np.int64))
-    together = call_batch(network, some, states, None, len(some), parts)
-    alone = call_batch(network, some, states, None, 1, parts)
-    return float(np.nanmax(np.abs(together - alone)))
+    return [call_batch(network, some, states, None, block, parts, training) for block in (len(some), len(some), 1)]
+
+
+def largest_difference(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+    """Return the largest absolute difference; NaN counts as equal to anything."""
+    difference = np.abs(one - other)
+    return float(np.max(difference, initial=0.0, where=~np.isnan(difference)))
+
+
+def find_training_mode(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> TrainingMode | None:
+    """Return how the answers of a network from elsewhere vary because it computes as in training when it acts.
+
+    It is called as ``model(x)``, where layers keep a ``training=True`` that the model was built with, while `fit` and
+    `predict` set theirs. None if that is a function of the state, or if only the other states in the batch change it
+    and ``training=False`` does not help: that is no mode.
+
+    Raises:
+        DeepTaxiError: the network cannot be run.
+    """
+    fixed = layers_in_training(network)
+    known = all(type(layer).__module__.startswith(("keras.", "deeptaxi.")) for layer in network._flatten_layers())
+    if known and not fixed:
+        return None
+    together, again, alone = call_three_times(network, states, parts, training=None)
+    slack = ROUNDING * max(1.0, float(np.abs(together[np.isfinite(together)]).max(initial=0.0)))
+    by_chance, by_others = largest_difference(together, again), largest_difference(together, alone)
+    if max(by_chance, by_others) <= slack:
+        return None
+    still = call_three_times(network, states, parts, training=False)
+    avoidable = max(largest_difference(still[0], other) for other in still[1:]) <= slack
+    if not avoidable and by_chance <= slack:
+        return None
+    greedy = [values.argmax(axis=1) for values in (together, again, alone)]
+    changing = int(((greedy[0] != greedy[1]) | (greedy[0] != greedy[2])).sum())
+    return TrainingMode(fixed, by_chance, by_others, changing, len(together), avoidable)
+
+
+def layers_in_training(network: keras.Model) -> tuple[str, ...]:
+    """Return the layers that a model's graph calls with ``training=True``, by name and class."""
+    found = [
+        f"{layer.name} ({type(layer).__name__})"
+        for layer in network._flatten_layers()
+        if any(node.arguments.kwargs.get("training") is True for node in layer._inbound_nodes)
+    ]
+    return tuple(found)
 
 
 def activation_of(layer: keras.Layer) -> str:
@@ -138,6 +209,7 @@ def look_into(network: keras.Model, states: NDArray[np.int64], count: int, parts
     return NetworkFacts(
         state_input(network, count), last, ENDS.get(last, (None, None)),
         units_of(network, hidden, states, count, parts), len(states), biases_at_zero(network),
+        None if structure_of(network) is not None else as_initialized(network),
     )  # fmt: skip
 
 
@@ -145,6 +217,56 @@ def biases_at_zero(network: keras.Model) -> bool:
     """Return whether the network has biases, and each of them is exactly 0."""
     biases = [weights for weights in network.trainable_weights if weights.path.rpartition("/")[2] == "bias"]
     return bool(biases) and all(not np.any(keras.ops.convert_to_numpy(bias)) for bias in biases)
+
+
+def as_initialized(network: keras.Model) -> bool | None:
+    """Return whether all weights of a network are as their initializers draw them; None if that cannot be told.
+
+    Weights that begin at a constant must have that value. Those that are drawn at random, at least `FEW` in a layer,
+    are compared with others drawn by the same initializer: by the two-sample test of Kolmogorov and Smirnov at
+    `UNLIKE`, and where it draws from a range, none may lie outside by more than `BEYOND` of it. Too few decide nothing.
+    """
+    compared = False
+    for layer in network._flatten_layers():
+        for weights in layer._trainable_variables:
+            initializer = getattr(layer, f"{weights.path.rpartition('/')[2]}_initializer", None)
+            if not isinstance(initializer, keras.initializers.Initializer):
+                return None
+            found = np.asarray(keras.ops.convert_to_numpy(weights), float)
+            drawn = draw_weights(initializer, found.shape)
+            constant = bool((drawn == drawn[0]).all())
+            if not (np.array_equal(found, drawn[0]) if constant else is_drawn(found, drawn, has_range(initializer))):
+                return False
+            compared |= not constant and found.size >= FEW
+    return True if compared else None
+
+
+def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Draw weights of a shape at least twice, until there are `DRAWN` or `MOST_DRAWS`; float64 `[n, *shape]`."""
+    configured = initializer.get_config()
+    seeds = range(max(2, min(MOST_DRAWS, -(-DRAWN // max(1, math.prod(shape))))))
+    makers = [type(initializer).from_config(configured | ({"seed": k} if "seed" in configured else {})) for k in seeds]
+    return np.stack([np.asarray(keras.ops.convert_to_numpy(make(shape, dtype="float32")), float) for make in makers])
+
+
+def has_range(initializer: keras.initializers.Initializer) -> bool:
+    """Return whether an initializer draws from a range, as all do but untruncated normal and orthogonal ones."""
+    open_ended = keras.initializers.RandomNormal | keras.initializers.Orthogonal
+    untruncated = getattr(initializer, "distribution", None) == "untruncated_normal"
+    return not (untruncated or isinstance(initializer, open_ended))
+
+
+def is_drawn(weights: NDArray[Any], drawn: NDArray[Any], limited: bool) -> bool:
+    """Return whether weights may have been drawn as others were; True if they are too few to tell."""
+    from scipy.stats import ks_2samp
+
+    if weights.size < FEW or not np.isfinite(weights).all():
+        return bool(np.isfinite(weights).all())
+    low, high = float(drawn.min()), float(drawn.max())
+    margin = BEYOND * (high - low)
+    if limited and (weights.min() < low - margin or weights.max() > high + margin):
+        return False
+    return float(ks_2samp(weights.ravel(), drawn.ravel()).pvalue) > UNLIKE
 
 
 def is_hidden(layer: keras.Layer) -> bool:

@@ -228,8 +228,11 @@ def call_batch(
     actions: int | None,
     block: int,
     parts: Parts = NO_PARTS,
+    training: bool | None = False,
 ) -> NDArray[np.floating]:
     """Call a network block by block on `states` `[n]` out of `count`; return the Q values `[n, A]`.
+
+    `training` is Keras' argument; with None, each layer has the value that the model was built with.
 
     Raises:
         DeepTaxiError: it cannot be called, or returns anything else.
@@ -239,7 +242,7 @@ def call_batch(
     for first in range(0, len(states), block):
         some = states[first : first + block]
         with refusals():
-            outputs = keras.tree.flatten(network(feed(network, some, count, parts), training=False))
+            outputs = keras.tree.flatten(network(feed(network, some, count, parts), training=training))
             values = keras.ops.convert_to_numpy(outputs[0])
         dtype = keras.backend.standardize_dtype(outputs[0].dtype)
         if len(outputs) != 1 or values.shape != (len(some), width) or dtype not in (*NARROW, *WIDE):

@@ -7,8 +7,9 @@ import pytest
 
 from deeptaxi.diagnosis import diagnose
 from deeptaxi.diagnosis.setup import promise
-from deeptaxi.network.facts import LayerFacts, NetworkFacts
+from deeptaxi.network.facts import LayerFacts, NetworkFacts, TrainingMode
 from tests.diagnosis.cases import case_on, checked, config, unseen
+from tests.diagnosis.test_rivals import grid
 from tests.mdp.test_total_reward import corridor
 from tests.problems import build, chain, surely
 
@@ -143,3 +144,32 @@ def test_a_table_that_its_environment_contradicts_is_named():
     finding = checked("table-contradicted", unseen(why=why))
     assert "state 3, action 1" in finding.summary
     assert checked("table-contradicted", unseen()) is None
+
+
+def varying(again=0.5, changing=2, avoidable=True):
+    return TrainingMode(("drop (Dropout)",), again, 0.5, changing, 3, avoidable)
+
+
+@pytest.mark.parametrize(
+    ("q", "mode", "severity"),
+    [(BAD, varying(), "severe"), (BAD, varying(changing=0), "warning"), (GOOD, varying(), "warning")],
+)
+def test_a_training_mode_is_severe_where_it_changes_a_bad_policy(q, mode, severity):
+    finding = diagnose(case_on(chain(), q, training_mode=mode)).named("training-mode-on")
+    assert (finding.severity, finding.source) == (severity, "network")
+    assert ("predict" in finding.summary) == mode.avoidable
+
+
+def test_a_training_mode_is_named_where_the_network_has_no_policy():
+    case = unseen(mixing=("it draws", 0.5), training_mode=varying(avoidable=False), why={"q": "it mixes states"})
+    assert checked("training-mode-on", case).severity == "severe"
+    assert checked("mixes-states", case) is None
+
+
+def test_weights_that_left_their_initial_values_speak_against_an_untrained_model():
+    table = grid(6)
+    small = np.random.default_rng(1).uniform(-0.05, 0.05, (36, 4))
+    assert checked("model-not-trained", case_on(table, small)).source == "exact"
+    for known in (replace(facts(), as_initialized=False), replace(facts(), as_initialized=None)):
+        found = checked("model-not-trained", case_on(table, small, network=known))
+        assert (found is None) == (known.as_initialized is False)
