@@ -18,7 +18,7 @@ from deeptaxi.api.run_data import TrainingLog, training_now
 from deeptaxi.api.status import planning_status, status
 from deeptaxi.arguments import words
 from deeptaxi.config import OWN_KIND, EnvironmentConfig, TrainConfig
-from deeptaxi.diagnosis.case import Case, play_sample
+from deeptaxi.diagnosis.case import Case, play_random_sample, play_sample
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.resolve import configure
@@ -78,6 +78,7 @@ def build_case(opened: OpenedModel, asked: DiagnoseOptions) -> Case:
         training_mode=opened.training_mode,
         config=config,
         usual=usual_config(environment, config),
+        binned=environment.binned,
         action_names=names_of(environment).actions,
         training_discount=asked.discount if asked.discount is not None else config.discount if config else None,
         why={"table": environment.table_missing or "", **opened.log.missing, **reasons(opened, is_policy)},
@@ -160,7 +161,8 @@ def with_sample(case: Case, environment: Environment, asked: DiagnoseOptions) ->
         sample = play_sample(
             environment, case.policy if sound else None, case.allowed if sound else None, asked.episodes, asked.seed
         )
-    return dataclasses.replace(case, sample=sample)
+        random_play = play_random_sample(environment, case.allowed if sound else None, asked.seed)
+    return dataclasses.replace(case, sample=sample, random_play=random_play)
 
 
 def with_network(case: Case, opened: OpenedModel) -> Case:

@@ -9,9 +9,11 @@ the other half are random.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from time import monotonic
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -137,6 +139,7 @@ WHY = {
     "network": "the network was not inspected",
     "verdict": "there is no exact verdict",
     "sample": "no episodes were played",
+    "random_play": "no episodes were played",
     "discount": "it is not known at which discount below 1 the model was trained",
 }
 
@@ -165,6 +168,8 @@ class Case:
         visits, replay: how often each pair was tried, and its final count in the replay buffer, `[S, A]`.
         network: facts about the network.
         sample: transitions of sampled episodes.
+        random_play: more transitions of random actions, of an environment without a table.
+        binned: whether observations are real numbers in bins.
         action_names: the names of the actions, or empty.
         siblings: tables of related problems of the same size, by name.
         running: the process that is training it now, or None.
@@ -192,6 +197,8 @@ class Case:
     replay: Ints | None = None
     network: NetworkFacts | None = None
     sample: Sample | None = None
+    random_play: Sample | None = None
+    binned: bool = False
     siblings: Mapping[str, TransitionTable] = field(default_factory=dict)
     running: str | None = None
     action_names: tuple[str, ...] = ()
@@ -351,6 +358,7 @@ def known(case: Case, need: str) -> bool:
 
 COPIES = 16
 STEPS = 20_000  # at most, for all environments together, for each of the two policies
+SECONDS = 3.0  # of a random sample of that many
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,6 +371,7 @@ class Sample:
         greedy: whether the greedy policy chose the action.
         episodes: the number of episodes ended, by the greedy policy and at random.
         shared_state: the state that all observations without a number of their own share, or None.
+        previous: the index of the transition before in the same episode; −1 for the first of an episode.
     """
 
     state: Ints
@@ -375,6 +384,7 @@ class Sample:
     greedy: Bools
     episodes: tuple[int, int]
     shared_state: int | None = None
+    previous: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | None, count: int, seed: int) -> Sample:
@@ -388,18 +398,42 @@ def play_sample(environment: Environment, policy: Ints | None, allowed: Bools | 
         chosen = np.asarray(policy[:, None] == np.arange(environment.actions))
         more, by_greedy = play_rows(environment, chosen, count, greedy)
         rows += more
+    mark = np.arange(len(rows)) >= length
+    return sample_of(rows, mark, (by_greedy, by_random), environment)
+
+
+def play_random_sample(environment: Environment, allowed: Bools | None, seed: int) -> Sample:
+    """Take `STEPS` random `allowed` actions `[S, A]`, or as many as `SECONDS` are enough for."""
+    shape = (environment.states, environment.actions)
+    choices = np.ones(shape, np.bool_) if allowed is None else allowed
+    rows, ended = play_rows(environment, choices, STEPS, np.random.SeedSequence(seed), SECONDS)
+    return sample_of(rows, np.zeros(len(rows), np.bool_), (0, ended), environment)
+
+
+def sample_of(rows: list[VectorStep], greedy: Bools, episodes: tuple[int, int], environment: Environment) -> Sample:
+    """Join the steps of copies of an environment; `greedy` marks those that the policy chose."""
     state, action, reward, reached, terminated, truncated, time = (
         np.concatenate(column) for column in list(zip(*rows, strict=True))[:-1]
     )
-    mark = np.arange(len(state)) >= length * len(rows[0][0])
+    copies = len(rows[0][0])
     shared = None if environment.numbering is None else environment.numbering.shared_state
-    return Sample(state, action, reward, reached, terminated, truncated, time, mark, (by_greedy, by_random), shared)
+    previous = np.where(time > 1, np.arange(len(time)) - copies, -1)
+    mark = np.repeat(greedy, copies)
+    return Sample(state, action, reward, reached, terminated, truncated, time, mark, episodes, shared, previous)
 
 
 def play_rows(
-    environment: Environment, choices: Bools, count: int, seeds: np.random.SeedSequence
+    environment: Environment,
+    choices: Bools,
+    count: int,
+    seeds: np.random.SeedSequence,
+    seconds: float = math.inf,
 ) -> tuple[list[VectorStep], int]:
-    """Run until `count` episodes have ended or `STEPS` steps are made; actions are sampled from `choices` `[S, A]`."""
+    """Run until `count` episodes have ended, `STEPS` steps are made or the time is over.
+
+    Actions are sampled from `choices` `[S, A]`.
+    """
+    until = monotonic() + seconds
     rng = np.random.default_rng(seeds)
     copies = min(count, COPIES)
     rows: list[VectorStep] = []
@@ -414,6 +448,6 @@ def play_rows(
         for step in rollout(environment, vector, states, choose, environment.horizon):
             rows.append(step)
             ended += int(step.over.sum())
-            if ended >= count or len(rows) * copies >= STEPS:
+            if ended >= count or len(rows) * copies >= STEPS or monotonic() > until:
                 break
     return rows, ended

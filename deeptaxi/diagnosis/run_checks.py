@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deeptaxi.diagnosis import cures, exploration, fit, forecast, learning_curves, policy, q_values, rivals, setup
+from deeptaxi.diagnosis import (
+    cures,
+    environment_checks,
+    exploration,
+    fit,
+    forecast,
+    learning_curves,
+    policy,
+    q_values,
+    rivals,
+    setup,
+)
 from deeptaxi.diagnosis.case import SEVERITIES, Case, Check, Diagnosis, Finding, NotChecked, Unchecked, known
 
 
@@ -32,6 +43,7 @@ CAUSES: tuple[Check, ...] = tuple(
     or_fact(check)
     for check in (
         *setup.BROKEN_CHECKS,  # a broken problem first: what was learned in it follows
+        *environment_checks.CHECKS,
         *q_values.HYPOTHESIS_CHECKS,
         *setup.NETWORK_CHECKS,
         *setup.PROBLEM_CHECKS,

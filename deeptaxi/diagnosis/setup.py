@@ -83,7 +83,7 @@ def all_policies_equal(case: Case) -> Finding | None:
         why,
         {"optimal_value": the(case.verdict).optimal_value},
         "exact",
-        "the problem has nothing to learn",
+        "the problem has nothing to learn, or its rewards come where nothing follows, such as a step after the goal",
         "change the environment or the table, then train again",
     )
 

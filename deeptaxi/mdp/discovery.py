@@ -181,7 +181,7 @@ def discover_by(walk: Walk, environment: Environment) -> Discovery:
         blocks = blocks_of(beliefs.graph)
         final, nodes = merge_blocks(beliefs.graph, blocks)
         hidden = describe_hidden(beliefs, final, nodes, names, walk, firsts, environment.numbering is not None)
-    time_limit = environment.time_limit or own_limit(walk)
+    time_limit = shorter(environment.time_limit, own_limit(walk))
     if environment.numbering is not None:
         codec, final = restrict(environment.numbering, final)
         environment = environment.with_codec(codec)
@@ -258,6 +258,11 @@ class TellingHistory(gymnasium.Wrapper[Any, Any, Any, Any]):
         return np.int64(self._numbers[self._node]), reward, terminated, truncated, info
 
 
+def shorter(one: int | None, other: int | None) -> int | None:
+    """Return the lower of two limits, of which None is no limit."""
+    return min((limit for limit in (one, other) if limit is not None), default=None)
+
+
 def own_limit(walk: Walk) -> int | None:
     """Return the steps after which the environment truncates its episodes, by a wrapper or by itself.
 
@@ -269,7 +274,7 @@ def own_limit(walk: Walk) -> int | None:
     if len(found) > 1:
         raise NotDiscoverableError(
             f"it truncates episodes by itself, once after {min(found)} steps and once after {max(found)}: what ends an "
-            "episode in some state is a termination, return terminated=True there"
+            "episode in some state is a termination, return terminated=True there; a limit of steps is a fixed one"
         )
     return min(found, default=walk.box.time_limit)
 

@@ -115,6 +115,25 @@ def test_a_time_limit_cuts_the_episode_and_never_the_bootstrap():
         assert (found.table.terminated == (found.table.reward == 1)).all() or found.table.terminated.any()
 
 
+class TruncatedGoal(Grid):
+    """The goal ends an episode by `truncated`, which a table would take for a state that continues."""
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, False, terminated or truncated, info
+
+
+@pytest.mark.parametrize("cls", [TruncatedGoal, lambda: TimeLimit(TruncatedGoal(), 50)])
+def test_a_place_that_truncates_is_no_time_limit_also_beside_one(cls):
+    with pytest.raises(NotDiscoverableError, match="once after 1 steps and once after .* is a termination"):
+        explored(cls)
+
+
+def test_of_two_limits_the_shorter_one_ends_episodes():
+    assert explored(lambda: TimeLimit(Grid(limit=10), 12)).time_limit == 10
+    assert explored(lambda: TimeLimit(Grid(limit=10), 8)).time_limit == 8
+
+
 class Small(gymnasium.Env):
     """A short way; `go` decides whether a step gets on."""
 
