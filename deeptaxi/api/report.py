@@ -210,15 +210,32 @@ class Report:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def report(runs: Sequence[RunData], path: Path, figures: Path | None = None, force: bool = False) -> Report:
+def report(
+    runs: Sequence[RunData],
+    path: Path,
+    figures: Path | None = None,
+    force: bool = False,
+    cures: Mapping[str, Any] | None = None,
+) -> Report:
     """Write a report on one run, or on several runs of the same problem.
 
+    Args:
+        runs: the runs.
+        path: the page.
+        figures: folder for its pictures as files.
+        force: whether to overwrite existing files.
+        cures: what cures of the one run reached: the "cures" of `diagnose --cure --json`.
+
     Raises:
-        UsageError: a file exists and `force` is not set, or the runs are of different problems.
+        UsageError: a file exists and `force` is not set, the runs are of different problems, or there are cures and
+            several runs.
     """
     check_places(path, figures, force)
     check_comparable([run.name for run in runs], [run.config for run in runs])
-    return write_report(gather(runs), path, figures, force)
+    if cures is not None and len(runs) > 1:
+        raise UsageError(f"cures are those of one run, and there are {len(runs)}: write a report on each")
+    content = gather(runs)
+    return write_report(replace(content, subject=replace(content.subject, cures=cures)), path, figures, force)
 
 
 def report_groups(best: RunData, groups: GroupContent, path: Path, figures: Path | None, force: bool) -> Report:

@@ -114,6 +114,7 @@ class Run(RichRepr, RunData):
         beside: Sequence[Run] = (),
         figures: str | Path | None = None,
         force: bool = False,
+        cures: Mapping[str, Any] | None = None,
     ) -> Report:
         """Write an HTML report: verdict, curves, policy map, findings.
 
@@ -122,13 +123,15 @@ class Run(RichRepr, RunData):
             beside: other runs on the same environment to include.
             figures: folder to also write the figures to, as PNG and SVG files.
             force: whether to overwrite existing files.
+            cures: what its cures reached: ``deeptaxi.diagnose(run, cure=True).to_dict()["cures"]``.
 
         Raises:
-            UsageError: a file exists and `force` is not set, or the runs are of different problems.
+            UsageError: a file exists and `force` is not set, the runs are of different problems, or there are cures
+                and several runs.
         """
         from deeptaxi.api.report import report
 
-        return report([self, *beside], Path(path), None if figures is None else Path(figures), force)
+        return report([self, *beside], Path(path), None if figures is None else Path(figures), force, cures)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `deeptaxi train --json` prints; unknown or unsaved values are None."""

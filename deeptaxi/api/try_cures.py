@@ -120,7 +120,7 @@ class Trials:
             "seconds": self.seconds,
             "interrupted": self.interrupted,
             "unavailable": self.unavailable,
-            "tried": [asdict(one) | {"cured": one.good} for one in self.tried],
+            "tried": [asdict(one) | {"cured": one.good, "reached": verdict_of(one)} for one in self.tried],
             "not_tried": [asdict(one) for one in self.not_tried],
             "best": None if self.best is None else self.best.command,
         }

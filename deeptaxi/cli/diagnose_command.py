@@ -11,8 +11,22 @@ from deeptaxi.cli import options, signals
 from deeptaxi.cli.options import model_options
 
 SEVERE = 3  # exit code
-BUDGET = 60.0  # seconds
 STOPPING = "Stopping; what was learned so far follows (press Ctrl-C twice more to end at once) …"
+
+
+def diagnose_with_cures(model: Any, budget: float | None, **asked: Any) -> tuple[Any, int]:
+    """Diagnose a model and try cures, until a signal comes; return the diagnosis and the signal's number, 0 if none.
+
+    The arguments are those of `deeptaxi.diagnose`; a `budget` of None is the default.
+    """
+    from deeptaxi.api.diagnose import diagnose
+    from deeptaxi.display import console
+
+    seconds = budget or options.CURE_BUDGET
+    console.err().print(f"Trying cures for at most {seconds:g} seconds (--budget).", soft_wrap=True)
+    with signals.stopping_gently(STOPPING) as received:
+        found = diagnose(model, **asked, cure=True, budget=seconds, stop=lambda: bool(received()))
+        return found, received()
 
 
 @click.command("diagnose")
@@ -28,12 +42,7 @@ STOPPING = "Stopping; what was learned so far follows (press Ctrl-C twice more t
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the episodes.")
 @click.option("--cure", is_flag=True, help="Train with the likeliest cures, and say what each reached.")
-@click.option(
-    "--budget",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help=f"Time for all cures together.  [default: {BUDGET:g}]",
-)
+@options.budget_option
 @options.json_option
 @options.shared_options
 def command(model: Path, as_json: bool, cure: bool, budget: float | None, **asked: Any) -> int:
@@ -52,14 +61,10 @@ def command(model: Path, as_json: bool, cure: bool, budget: float | None, **aske
     from deeptaxi.cli.logs_command import skipped_lines
     from deeptaxi.display import console
 
-    if budget is not None and not cure:
-        raise click.UsageError("--budget is the time that cures may take: add --cure")
-    signal_number, seconds = 0, budget or BUDGET
+    options.check_budget(cure, budget)
+    signal_number = 0
     if cure:
-        console.err().print(f"Trying cures for at most {seconds:g} seconds (--budget).", soft_wrap=True)
-        with signals.stopping_gently(STOPPING) as received:
-            found = diagnose(model, **asked, cure=True, budget=seconds, stop=lambda: bool(received()))
-            signal_number = received()
+        found, signal_number = diagnose_with_cures(model, budget, **asked)
     else:
         found = diagnose(model, **asked)
     if found.history is not None and found.history.skipped:

@@ -125,6 +125,29 @@ def force_option(function: Function) -> Function:
     return click.option("--force", is_flag=True, help="Overwrite existing files.")(function)
 
 
+CURE_BUDGET = 60.0  # seconds
+
+
+def budget_option(function: Function) -> Function:
+    """Add ``--budget``."""
+    return click.option(
+        "--budget",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help=f"Time for all cures together.  [default: {CURE_BUDGET:g}]",
+    )(function)
+
+
+def check_budget(cure: bool, budget: float | None) -> None:
+    """Reject a time for cures where none is tried.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if budget is not None and not cure:
+        raise click.UsageError("--budget is the time that cures may take: add --cure")
+
+
 class Sizes(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """Comma-separated layer sizes, such as ``128,64``."""
 

@@ -111,8 +111,8 @@ def termination_as_truncation(case: Case) -> Finding | None:
     return Finding(
         "termination-as-truncation",
         severity,
-        f"{int(placed.sum()):,} episodes were truncated after {times.min()} to {times.max()} steps, before any limit, by "
-        f"transitions that always do so, mostly into state {place}: that is a place, not a limit of time",
+        f"{int(placed.sum()):,} episodes were truncated after {times.min()} to {times.max()} steps, before any limit, "
+        f"by transitions that always do so, mostly into state {place}: that is a place, not a limit of time",
         {"episodes": int(placed.sum()), "state": place, "first_step": int(times.min()), "last_step": int(times.max()),
          "reward": float(sample.reward[placed].mean()), "episodes_terminated": int(sample.terminated.sum())},
         "episodes",

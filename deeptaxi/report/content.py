@@ -49,6 +49,7 @@ class Subject:
         comparison: of its Q values with the optimum; None without a table.
         visits: how often its training tried each pair, `[S, A]`, or None.
         diagnosis: the "findings" and "not_checked" of `diagnose --json`; None if it was not diagnosed.
+        cures: the "cures" of `diagnose --cure --json`; None if none were to be tried.
         again: the command to train it again; empty for a bare model.
         evaluate: the command to evaluate it.
         settings: its configuration as TOML; empty for a bare model.
@@ -62,6 +63,7 @@ class Subject:
     again: str
     evaluate: str
     settings: str
+    cures: Mapping[str, Any] | None = None
 
     @property
     def states(self) -> Bools:

@@ -233,6 +233,7 @@ def words(content: Content) -> dict[str, Any]:
         "any_wrong": subject.comparison is not None and bool(subject.comparison.wrong.any()),
         "states": state_rows(content),
         "diagnosis": subject.diagnosis,
+        "cures": None if subject.cures is None else cure_words(subject.cures),
         "not_checked": merge_findings(subject.diagnosis) if subject.diagnosis else [],
         "sources": SOURCES,
         "settings": subject.settings[:LONGEST_SETTINGS],
@@ -259,6 +260,30 @@ def group_words(groups: GroupContent) -> dict[str, Any]:
             for part in comparison_tables(found)
         ],
         "left_out": found["left_out"][:MOST_RUNS],
+    }
+
+
+def cure_words(cures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the template's text about the cures that were tried."""
+    usual = "the usual settings"
+    return {
+        "unavailable": cures["unavailable"],
+        "summary": f"Tried in {cures['seconds']:.0f} of {cures['budget']:g} seconds, each by a training of its own"
+        + ("; interrupted." if cures["interrupted"] else "."),
+        "tried": [
+            {
+                "options": one["cure"] or usual,
+                "finding": one["finding"],
+                "cured": one["cured"],
+                "reached": signs(one["reached"]),
+                "updates": one["updates"],
+                "planned": one["planned"],
+                "seconds": one["seconds"],
+            }
+            for one in cures["tried"]
+        ],
+        "not_tried": [{"options": one["cure"] or usual, "why": one["why"]} for one in cures["not_tried"]],
+        "best": cures["best"],
     }
 
 

@@ -51,6 +51,7 @@ def test_the_first_cure_makes_it_optimal_and_the_run_stays_as_it_is(bad: Run) ->
     assert first.command == f"deeptaxi train --config {folder / 'config.toml'} {first.cure}"
     document = found.to_dict()["cures"]
     assert document["tried"][0]["cured"] is True
+    assert document["tried"][0]["reached"] == "optimal"
     assert document["best"] == first.command
     assert "NaN" not in to_json(document)
     assert "optimal" in str(found)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import deeptaxi
+from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, refused, run
 from tests.problems import random_table
@@ -147,6 +148,27 @@ def test_runs_that_cannot_be_compared_are_refused_in_one_line(lake_run, bad_run,
     refused(run("report", lake_run, bad_run, lake_run.parent / "." / lake_run.name), 2, "given twice")
     refused(run("report", lake_run / "model.keras"), 2, "--env")
     refused(run("report", tmp_path / "none"), 2, "no model at")
+
+
+def test_a_page_shows_what_cures_reached_and_the_run_stays_as_it_is(bad_run, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in bad_run.rglob("*")}
+    result = run("report", bad_run, "--cure", "--budget", 30, "-o", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    assert "Trying cures for at most 30 seconds" in result.stderr
+    assert {path: path.stat().st_mtime_ns for path in bad_run.rglob("*")} == before
+    outline = check_sound((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "cures" in outline.ids()
+    assert any("".join(text) == "✓ optimal" for _, _, text in outline.all("td"))
+    commands = ["".join(text) for _, _, text in outline.all("pre")]
+    assert any(text.startswith(f"deeptaxi train --config {bad_run / 'config.toml'} --") for text in commands)
+
+
+def test_cures_are_tried_for_one_run_and_with_a_budget_only_if_asked_for(lake_run, bad_run, tmp_path):
+    refused(run("report", lake_run, bad_run, "--cure"), 2, "--cure is for one run")
+    assert "add --cure" in run("report", lake_run, "--budget", 5).stderr
+    assert run("report", lake_run, "--budget", 5).exit_code == 2
+    with pytest.raises(UsageError, match="cures are those of one run"):
+        deeptaxi.load(lake_run).report(tmp_path / "p.html", beside=[deeptaxi.load(bad_run)], cures={})
 
 
 def test_nothing_is_overwritten_unless_forced(lake_run, tmp_path):

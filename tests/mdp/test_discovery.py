@@ -125,7 +125,7 @@ class TruncatedGoal(Grid):
 
 @pytest.mark.parametrize("cls", [TruncatedGoal, lambda: TimeLimit(TruncatedGoal(), 50)])
 def test_a_place_that_truncates_is_no_time_limit_also_beside_one(cls):
-    with pytest.raises(NotDiscoverableError, match="once after 1 steps and once after .* is a termination"):
+    with pytest.raises(NotDiscoverableError, match=r"once after 1 steps and once after .* is a termination"):
         explored(cls)
 
 

@@ -174,6 +174,43 @@ def test_findings_are_shown_with_cause_and_cure():
     assert "No problems found." in page(dataclasses.replace(content, subject=nothing)).html
 
 
+TRIED = {
+    "finding": "learning-rate-too-low", "cure": "--learning-rate 0.003", "updates": 750, "planned": 2_000,
+    "seconds": 1.25, "cured": True, "reached": "optimal",
+}  # fmt: skip
+CURES = {
+    "budget": 60.0, "seconds": 3.4, "interrupted": True, "unavailable": None, "best": "deeptaxi train <run>",
+    "tried": [TRIED, TRIED | {"cure": "", "finding": "usual-settings", "cured": False, "reached": "score -0.2"}],
+    "not_tried": [{"finding": "untrained", "cure": "--updates 9000", "why": "the budget was spent"}],
+}  # fmt: skip
+
+
+def with_cures(cures):
+    """The text of a page without findings, by element, with what cures reached."""
+    content = content_of("FrozenLake-v1", optimal_q("FrozenLake-v1"))
+    subject = dataclasses.replace(content.subject, diagnosis={"findings": [], "not_checked": []}, cures=cures)
+    outline = check_sound(page(dataclasses.replace(content, subject=subject)).html)
+    return ["".join(text) for _, _, text in outline.elements]
+
+
+def test_cures_are_a_table_with_what_each_reached():
+    texts = with_cures(CURES)
+    for expected in (
+        "Cures tried", "Tried in 3 of 60 seconds, each by a training of its own; interrupted.",
+        "--learning-rate 0.003", "learning-rate-too-low", "✓ optimal", "750", "1.2",
+        "the usual settings", "usual-settings", "✗ score −0.2", "750 of 2,000",
+        "--updates 9000", "deeptaxi train <run>",
+    ):  # fmt: skip
+        assert expected in texts
+    assert "Cures tried" not in with_cures(None)
+
+
+def test_a_page_says_why_no_cure_could_be_tried_or_that_none_helped():
+    nothing = CURES | {"tried": [], "not_tried": [], "unavailable": "there is nothing to cure", "best": None}
+    assert "None can be tried: there is nothing to cure." in with_cures(nothing)
+    assert "None of them made the agent good." in with_cures(CURES | {"best": None})
+
+
 def test_layers_of_few_states_are_described_in_words():
     grid = GridMap(
         (("floor",) * 2,), ("stick", "hit"), ((Layer(np.arange(2).reshape(1, 2)),),),
