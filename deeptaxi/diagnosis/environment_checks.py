@@ -38,6 +38,7 @@ from deeptaxi.mdp.table import Bools, Floats, Ints
 FEW = 5  # endings from which nothing is concluded
 ALWAYS = 2  # occurrences of a transition that always ends
 PLACES = 0.9  # of the truncated transitions, at such places
+HALF = 0.5  # of them, at places where episodes continue at other times
 SURE = 6.0  # standard deviations
 ENOUGH = 1_000  # transitions
 INFORMATION = 0.05  # nats
@@ -48,6 +49,7 @@ LEFT = 0.01  # of the variance of rewards, by their own transitions
 SHARE = 0.05  # of later transitions that pay as the first of an episode
 REPEATED = 3  # occurrences of a transition whose rewards are compared
 HIDES = "hides something: "  # in the reason why no table was discovered
+TRUNCATES = "it truncates episodes by itself, "
 HIDDEN = ("hidden-time-limit", "observations-lag", "rewards-late")
 BINNED = "its observations are real numbers in bins, whose past matters anyway"
 
@@ -71,10 +73,19 @@ def groups(*parts: Ints) -> Ints:
     return np.asarray(found)
 
 
-def count_within(marks: Bools, keys: Ints) -> tuple[Ints, Ints]:
+def count_within(marks: Bools, keys: Ints | Floats) -> tuple[Ints, Ints]:
     """Return how many transitions have the key of each one, and how many of these are marked, both `[n]`."""
-    numbers = groups(keys)
+    numbers = np.unique(keys, return_inverse=True)[1]
     return np.bincount(numbers)[numbers], np.bincount(numbers, marks).astype(np.int64)[numbers]
+
+
+def join(one: Sample, other: Sample) -> Sample:
+    """Return the transitions of two samples together."""
+    names = ("state", "action", "reward", "next_state", "terminated", "truncated", "time", "greedy")
+    columns = {name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in names}
+    previous = [one.previous, np.where(other.previous < 0, -1, other.previous + len(one.state))]
+    episodes = (one.episodes[0] + other.episodes[0], one.episodes[1] + other.episodes[1])
+    return Sample(**columns, episodes=episodes, shared_state=one.shared_state, previous=np.concatenate(previous))
 
 
 def early_truncations(case: Case, sample: Sample) -> Bools:
@@ -87,39 +98,65 @@ def early_truncations(case: Case, sample: Sample) -> Bools:
 
 
 def ends_by_place(case: Case, sample: Sample, early: Bools) -> Bools:
-    """Mark the `early` truncations by transitions, or into states, that always truncate, `[n]`."""
+    """Mark the `early` truncations by transitions, into states or with rewards that always truncate, `[n]`."""
+    ends = sample.truncated & ~sample.terminated
     marked = np.zeros(len(early), np.bool_)
-    for of in (transition_keys(case, sample), sample.next_state):
-        count, truncated = count_within(sample.truncated & ~sample.terminated, of)
-        marked |= early & (count == truncated) & (count >= ALWAYS)
-    return marked
+    for of in (transition_keys(case, sample), sample.next_state, sample.reward):
+        count, truncated = count_within(ends, of)
+        marked |= (count == truncated) & (count >= ALWAYS)
+    count, truncated = count_within(ends, transition_keys(case, sample))
+    return np.asarray(early & marked & (count == truncated))
 
 
 def termination_as_truncation(case: Case) -> Finding | None:
     """Detect a place, such as a goal, that ends episodes by `truncated`."""
     sample = the(case.random_play)
+    if case.sample is not None:  # the policy may come to a goal that chance does not
+        sample = join(sample, case.sample)
     early = early_truncations(case, sample)
     placed = ends_by_place(case, sample, early)
-    if placed.sum() < max(FEW, PLACES * early.sum()) or len(np.unique(sample.time[placed])) < 2:
+    if early.sum() < FEW:
+        return truncation_in_the_walk(case)
+    if placed.sum() < PLACES * early.sum():
         return None
     ends, times = sample.next_state[placed], sample.time[placed]
+    if times.min() == max(times.max(), sample.time.max()):
+        return None  # no episode lasts longer: that is a limit
     place = int(np.bincount(ends).argmax())
     paid, elsewhere = sample.reward[placed].max(), sample.reward[~placed].max(initial=-np.inf)
     severity: Severity = "severe" if paid > elsewhere or not sample.terminated.any() else "note"
     if severity == "note" and paid == elsewhere:
         severity = "warning"  # a goal, or the edge of the world
-    return Finding(
-        "termination-as-truncation",
+    return truncation_finding(
         severity,
         f"{int(placed.sum()):,} episodes were truncated after {times.min()} to {times.max()} steps, before any limit, "
         f"by transitions that always do so, mostly into state {place}: that is a place, not a limit of time",
         {"episodes": int(placed.sum()), "state": place, "first_step": int(times.min()), "last_step": int(times.max()),
          "reward": float(sample.reward[placed].mean()), "episodes_terminated": int(sample.terminated.sum())},
+    )  # fmt: skip
+
+
+def truncation_in_the_walk(case: Case) -> Finding | None:
+    """Return what the walk through the states says of places that chance hardly ever comes to."""
+    steps, found, _ = case.missing("table").partition(TRUNCATES)[2].partition(": what ends an episode in some state")
+    if not found:
+        return None
+    seen = f"walking through its states, it truncates episodes by itself, {steps}: that is a place, not a limit of time"
+    return truncation_finding("warning", seen, {"walk": steps})
+
+
+def truncation_finding(severity: Severity, summary: str, evidence: dict[str, object]) -> Finding:
+    """Create the finding."""
+    return Finding(
+        "termination-as-truncation",
+        severity,
+        summary,
+        evidence,
         "episodes",
         "the environment returns truncated=True where an episode is over for good, so td_target adds the value of a "
         "state in which nothing ever follows",
         "return terminated=True there, and leave truncated to the limit of steps (gymnasium's TimeLimit, --time-limit)",
-    )  # fmt: skip
+    )
 
 
 def hidden_time_limit(case: Case) -> Finding | Unchecked | None:
@@ -128,8 +165,9 @@ def hidden_time_limit(case: Case) -> Finding | Unchecked | None:
         return Unchecked(BINNED)
     sample = the(case.random_play)
     early = early_truncations(case, sample)
-    drawn = early & ~ends_by_place(case, sample, early)
-    if drawn.sum() >= max(FEW, PLACES * early.sum()) and len(np.unique(sample.time[drawn])) > 1:
+    count, truncated = count_within(sample.truncated, transition_keys(case, sample))
+    drawn = early & (truncated < count)
+    if drawn.sum() >= max(FEW, HALF * early.sum()) and len(np.unique(sample.time[drawn])) > 1:
         return limit_finding(sample, drawn, "warning", "truncated")
     ends = sample.terminated & identified(sample)
     count, ended = count_within(ends, transition_keys(case, sample))

@@ -42,8 +42,8 @@ def or_fact(check: Check) -> Check:
 CAUSES: tuple[Check, ...] = tuple(
     or_fact(check)
     for check in (
-        *setup.BROKEN_CHECKS,  # a broken problem first: what was learned in it follows
         *environment_checks.CHECKS,
+        *setup.BROKEN_CHECKS,  # a broken problem first: what was learned in it follows
         *q_values.HYPOTHESIS_CHECKS,
         *setup.NETWORK_CHECKS,
         *setup.PROBLEM_CHECKS,

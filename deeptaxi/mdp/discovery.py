@@ -270,11 +270,12 @@ def own_limit(walk: Walk) -> int | None:
         NotDiscoverableError: it truncates them after different numbers of steps.
     """
     walk.seek_truncation()
-    found = walk.truncated_after
-    if len(found) > 1:
+    found, longest = walk.truncated_after, walk.outlasted
+    if found and max(*found, longest + 1) > min(found):
+        other = f"once after {max(found)}" if len(found) > 1 else f"and another continued after {longest}"
         raise NotDiscoverableError(
-            f"it truncates episodes by itself, once after {min(found)} steps and once after {max(found)}: what ends an "
-            "episode in some state is a termination, return terminated=True there; a limit of steps is a fixed one"
+            f"it truncates episodes by itself, once after {min(found)} steps, {other}: what ends an episode in some "
+            "state is a termination, return terminated=True there; a limit of steps is a fixed one"
         )
     return min(found, default=walk.box.time_limit)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,7 +85,8 @@ class Walk:
         box: the environment, and which of its attributes a snapshot holds.
         free, observed: the parts that change nothing, and those that matter only as far as the observation tells.
         branches: the runs made.
-        truncated_after: the steps after which the environment truncated random episodes by itself.
+        truncated_after: how often the environment truncated random episodes by itself, by the steps after which.
+        outlasted: the most steps after which a random episode continued.
         snapshots: one of each node.
     """
 
@@ -110,7 +112,8 @@ class Walk:
         self.free: set[int] = set()
         self.observed: set[int] = set()
         self.branches = 0
-        self.truncated_after: set[int] = set()
+        self.truncated_after: Counter[int] = Counter()
+        self.outlasted = 0
         self._truncates = False
         self._clear()
 
@@ -213,7 +216,9 @@ class Walk:
             except PrunedError:
                 truncated, over = False, True
             if truncated:
-                self.truncated_after.add(steps)
+                self.truncated_after[steps] += 1
+            elif not over:
+                self.outlasted = max(self.outlasted, steps)
             yield played, over
             if over or (episode % 2 == 0 and steps == SHORT) or steps == LONGEST_EPISODE:
                 self._reset(self._luck)
@@ -526,14 +531,14 @@ class Walk:
         )
 
     def seek_truncation(self) -> None:
-        """Play more random episodes if the environment truncates some by itself, to see after how many steps.
+        """Play more random episodes if the environment truncates some by itself, to see after how many steps, twice.
 
         Raises:
             NotDiscoverableError: it does not do so in random episodes.
         """
         with self.stand_ins.everywhere():
             for _ in range(20):
-                if not self._truncates or self.truncated_after:
+                if not self._truncates or self.truncated_after.total() > 1:
                     return
                 for _ in self._play(PLAYED):
                     pass

@@ -214,6 +214,33 @@ def test_gymnasiums_own_environments_have_none(name, settings):
     assert named(played(name, **settings)) == {}
 
 
+TRUNCATED = (  # as discovery says it
+    "it truncates episodes by itself, once after 7 steps, once after 9: what ends an episode in some state is a "
+    "termination, return terminated=True there; a limit of steps is a fixed one"
+)
+COLUMNS = ("state", "action", "reward", "next_state", "terminated", "truncated", "time", "greedy", "previous")
+
+
+def test_a_goal_that_only_the_policy_reaches_is_found_where_others_last_longer():
+    case = played_once(GoalTruncates)
+    chance = case.random_play
+    away = replace(chance, **{name: getattr(chance, name)[chance.next_state != GOAL] for name in COLUMNS})
+    six = {name: getattr(away, name)[:6] for name in COLUMNS}
+    to_goal = {"next_state": np.full(6, GOAL), "truncated": np.ones(6, bool), "time": np.full(6, 6)}
+    reached = replace(away, **{**six, **to_goal, "reward": np.ones(6)})
+
+    def found(random_play, sample):
+        return checked("termination-as-truncation", replace(case, random_play=random_play, sample=sample))
+
+    evidence = found(away, reached).evidence
+    assert (evidence["state"], evidence["first_step"], evidence["episodes"]) == (GOAL, 6, 6)
+    assert found(away, None) is None
+    walked = replace(case, random_play=away, why={"table": f"none was discovered: {TRUNCATED}"})
+    finding = checked("termination-as-truncation", walked)
+    assert (finding.severity, finding.evidence["walk"]) == ("warning", "once after 7 steps, once after 9")
+    assert found(reached, reached) is None  # after 6 steps always, as far as is known: a limit
+
+
 def test_places_and_limits_are_told_with_their_steps():
     place = named(played_once(GoalTruncates))["termination-as-truncation"].evidence
     assert (place["state"], place["reward"], place["episodes_terminated"]) == (GOAL, 1, 0)

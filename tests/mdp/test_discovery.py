@@ -125,8 +125,28 @@ class TruncatedGoal(Grid):
 
 @pytest.mark.parametrize("cls", [TruncatedGoal, lambda: TimeLimit(TruncatedGoal(), 50)])
 def test_a_place_that_truncates_is_no_time_limit_also_beside_one(cls):
-    with pytest.raises(NotDiscoverableError, match=r"once after 1 steps and once after .* is a termination"):
+    with pytest.raises(NotDiscoverableError, match=r"once after 1 steps, once after .* is a termination"):
         explored(cls)
+
+
+class FarGoal(gymnasium.Env):
+    """A walk of ten steps, each of which may lead back to its start; the end truncates, which chance seldom sees."""
+
+    observation_space, action_space = Discrete(11), Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at = 0
+        return 0, {}
+
+    def step(self, action):
+        self.at = min(self.at + 1, 10) if action else 0
+        return self.at, 1.0, False, self.at == 10, {}
+
+
+def test_one_episode_that_was_truncated_is_no_limit_where_others_last_longer():
+    with pytest.raises(NotDiscoverableError, match=r"is a termination|do not show after how many steps"):
+        explored(FarGoal)
 
 
 def test_of_two_limits_the_shorter_one_ends_episodes():
