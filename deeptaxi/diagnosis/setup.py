@@ -15,7 +15,7 @@ import numpy as np
 
 from deeptaxi.config import OWN_KIND
 from deeptaxi.diagnosis import rivals
-from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Unchecked, the
+from deeptaxi.diagnosis.case import GOOD, Case, Check, Finding, Severity, Unchecked, the
 from deeptaxi.diagnosis.learning_curves import lower_rate
 from deeptaxi.evaluation import exact
 from deeptaxi.mdp import planning
@@ -360,24 +360,27 @@ def with_activation(case: Case, name: str) -> str:
 
 
 def model_not_trained(case: Case) -> Finding | Unchecked | None:
-    """Detect a model from elsewhere whose weights, or values, are as they were before any update."""
-    if case.config is not None or not case.harmful:
+    """Detect a model from elsewhere whose weights, or values, are as they were before any update.
+
+    Without a verdict, only weights that are all as their initializers draw them say so.
+    """
+    if case.config is not None or case.harmful is False:
         return None
-    if case.q is None:
-        return Unchecked(case.missing("q"))
     facts = case.network
     zero, drawn = facts is not None and facts.biases_at_zero, facts is not None and bool(facts.as_initialized)
-    q = np.asarray(case.q, float)[case.reached][:, case.allowed[case.reached].all(axis=0)]
-    common = in_common(q) if q.shape[0] >= ENOUGH_STATES and q.shape[1] > 1 else math.nan
-    small = (
-        bool(np.abs(q).mean() < SMALL * np.abs(the(case.reference).optimum.q[case.pairs]).mean()) if q.size else False
-    )
-    begins = small and (common < ALIKE or bool((q == q.flat[0]).all()))
+    if case.harmful is None and not drawn:
+        return Unchecked(case.missing("verdict")) if case.verdict is None else None
+    begins, common = False, math.nan
+    if case.harmful and case.q is not None:
+        begins, common = values_as_they_begin(case)
+    elif not drawn:
+        return Unchecked(case.missing("q"))
     if not (zero or drawn or (begins and (facts is None or facts.as_initialized is None))):
         return None
+    certain: Severity = "severe" if zero and drawn else "warning"
     return Finding(
         "model-not-trained",
-        case.worst,
+        case.worst if case.harmful else certain,
         "every bias of its layers is exactly 0, as it was made"
         if zero
         else "all of its weights are as their initializers draw them"
@@ -388,6 +391,16 @@ def model_not_trained(case: Case) -> Finding | Unchecked | None:
         "the model was not trained, or hardly, or other weights were saved than were trained, such as those of a clone",
         "save the network that was fitted, after its training, and load its weights into a model of the same layers",
     )
+
+
+def values_as_they_begin(case: Case) -> tuple[bool, float]:
+    """Return whether Q values are small and unlike those of states, and what those of a state have in common."""
+    q = np.asarray(case.q, float)[case.reached][:, case.allowed[case.reached].all(axis=0)]
+    common = in_common(q) if q.shape[0] >= ENOUGH_STATES and q.shape[1] > 1 else math.nan
+    if not q.size:
+        return False, common
+    small = bool(np.abs(q).mean() < SMALL * np.abs(the(case.reference).optimum.q[case.pairs]).mean())
+    return small and (common < ALIKE or bool((q == q.flat[0]).all())), common
 
 
 def in_common(q: Floats) -> float:
@@ -463,7 +476,7 @@ def training_mode_on(case: Case) -> Finding | Unchecked | None:
 
 
 NETWORK_CHECKS = (
-    Check("model-not-trained", ("verdict",), model_not_trained),
+    Check("model-not-trained", (), model_not_trained),
     Check("training-mode-on", (), training_mode_on),
     Check("mixes-states", (), mixes_states),
     Check("state-as-number", ("network",), state_as_number),

@@ -33,6 +33,7 @@ AMONG = 64  # states asked together
 MOST = 0.95  # fraction of the states
 FEW = 32  # weights of a layer
 DRAWN, MOST_DRAWS = 4_096, 16  # weights to compare them with
+MOST_COMPARED = 100_000  # of them
 UNLIKE = 1e-3  # probability
 BEYOND = 0.05  # of the range of what was drawn
 
@@ -232,21 +233,22 @@ def as_initialized(network: keras.Model) -> bool | None:
             initializer = getattr(layer, f"{weights.path.rpartition('/')[2]}_initializer", None)
             if not isinstance(initializer, keras.initializers.Initializer):
                 return None
-            found = np.asarray(keras.ops.convert_to_numpy(weights), float)
+            found = keras.ops.convert_to_numpy(weights)
+            by_chance = "seed" in initializer.get_config()
             drawn = draw_weights(initializer, found.shape)
-            constant = bool((drawn == drawn[0]).all())
-            if not (np.array_equal(found, drawn[0]) if constant else is_drawn(found, drawn, has_range(initializer))):
+            if not (is_drawn(found, drawn, has_range(initializer)) if by_chance else np.array_equal(found, drawn[0])):
                 return False
-            compared |= not constant and found.size >= FEW
+            compared |= by_chance and found.size >= FEW
     return True if compared else None
 
 
 def draw_weights(initializer: keras.initializers.Initializer, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Draw weights of a shape at least twice, until there are `DRAWN` or `MOST_DRAWS`; float64 `[n, *shape]`."""
+    """Draw weights of a shape until there are `DRAWN`, or `MOST_DRAWS` times, `[n, *shape]`; once if by no chance."""
     configured = initializer.get_config()
-    seeds = range(max(2, min(MOST_DRAWS, -(-DRAWN // max(1, math.prod(shape))))))
-    makers = [type(initializer).from_config(configured | ({"seed": k} if "seed" in configured else {})) for k in seeds]
-    return np.stack([np.asarray(keras.ops.convert_to_numpy(make(shape, dtype="float32")), float) for make in makers])
+    count = min(MOST_DRAWS, -(-DRAWN // max(1, math.prod(shape)))) if "seed" in configured else 1
+    seeds: list[dict[str, Any]] = [{"seed": k} for k in range(count)] if "seed" in configured else [{}]
+    makers = [type(initializer).from_config(configured | seed) for seed in seeds]
+    return np.stack([keras.ops.convert_to_numpy(make(shape, dtype="float32")) for make in makers])
 
 
 def has_range(initializer: keras.initializers.Initializer) -> bool:
@@ -266,7 +268,8 @@ def is_drawn(weights: NDArray[Any], drawn: NDArray[Any], limited: bool) -> bool:
     margin = BEYOND * (high - low)
     if limited and (weights.min() < low - margin or weights.max() > high + margin):
         return False
-    return float(ks_2samp(weights.ravel(), drawn.ravel()).pvalue) > UNLIKE
+    some, others = (values.ravel()[:: max(1, values.size // MOST_COMPARED)] for values in (weights, drawn))
+    return float(ks_2samp(some, others).pvalue) > UNLIKE
 
 
 def is_hidden(layer: keras.Layer) -> bool:

@@ -173,3 +173,13 @@ def test_weights_that_left_their_initial_values_speak_against_an_untrained_model
     for known in (replace(facts(), as_initialized=False), replace(facts(), as_initialized=None)):
         found = checked("model-not-trained", case_on(table, small, network=known))
         assert (found is None) == (known.as_initialized is False)
+
+
+@pytest.mark.parametrize(("zero", "severity"), [(True, "severe"), (False, "warning")])
+def test_weights_as_they_were_drawn_need_no_table(zero, severity):
+    drawn = replace(facts(), as_initialized=True, biases_at_zero=zero)
+    case = unseen(q=np.zeros((3, 2)), network=drawn)
+    assert checked("model-not-trained", case).severity == severity
+    by_hand = replace(drawn, as_initialized=False)
+    assert checked("model-not-trained", replace(case, network=by_hand)).why == case.missing("verdict")
+    assert checked("model-not-trained", replace(case, config=config())) is None
