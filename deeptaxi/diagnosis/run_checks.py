@@ -92,6 +92,7 @@ def diagnose(case: Case) -> Diagnosis:
             findings.append(replace(result, severity="warning") if harmless else result)
     names = {finding.name for finding in findings}
     findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
+    findings = exploration.rank_gaps(findings)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     causes = [finding for finding in findings if finding.cause]
     if not any(cause.severity == "severe" for cause in causes):
