@@ -44,7 +44,6 @@ from deeptaxi.mdp.total_reward import UndefinedError
 BEYOND = 1.0  # of the possible range: an initial value outside by more
 SAMPLES = 10  # of a pair, below which nothing can be learned
 TRAVEL = 0.5  # of the way to the farthest V*: less is not arriving
-FRESH_NOISE = 0.1  # standard deviation of a fresh network's Q values
 DIVERGES = 2.0  # times the error: a step by more ends farther off than it began
 UNITS = 0.14  # what one hidden unit adds to the change of a Q value, in learning rates, of layers as they are made
 LARGE, SMALL = 300.0, 0.003  # in the network's units
@@ -416,8 +415,8 @@ def best_of_sweeps(training: Training, shorten: Callable[[Floats, float], Floats
     share = 1 - math.exp(-total_share(training) / sweeps)
     epsilon = 0.0 if target.cuts else least_epsilon(config)  # sums that are cut follow the greedy policy
     q = np.full((table.states, table.actions), training.start)
-    if not training.is_table:
-        q += FRESH_NOISE * target.reward_scale * np.random.default_rng(0).standard_normal(q.shape)
+    noise = learning_curves.fresh_deviation(config, table.states, table.actions)
+    q += noise * np.random.default_rng(0).standard_normal(q.shape)
     best = -math.inf
     for sweep in range(1, sweeps + 1):
         targets = rivals.n_step_targets(table, q, training.discount, target.n_step, epsilon, training.allowed)

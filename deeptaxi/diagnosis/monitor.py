@@ -24,7 +24,7 @@ import numpy as np
 from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis.exploration import LITTLE_EPSILON, epsilon_at_end, exploration_cure
 from deeptaxi.diagnosis.forecast import Training, foresee
-from deeptaxi.diagnosis.learning_curves import OVERSHOT, born, lower_rate
+from deeptaxi.diagnosis.learning_curves import OVERSHOT, fresh_noise, lower_rate
 from deeptaxi.diagnosis.policy import EXCESS
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
@@ -101,7 +101,7 @@ class Monitor:
         if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
             return None
         low, high = self._possible
-        margin = OVERSHOT * (high - low) + born(self._config)
+        margin = OVERSHOT * (high - low) + fresh_noise(self._config, self._table.states, self._table.actions)
         beyond = [item.q_max > high + margin or item.q_min < low - margin for item in self._snapshots[-2:]]
         if not all(beyond):
             return None
