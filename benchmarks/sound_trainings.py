@@ -43,8 +43,8 @@ def draw_settings(rng: np.random.Generator, table: TransitionTable) -> dict[str,
     objective = table.discount or 0.99
     settings: dict[str, Any] = {
         "seed": int(rng.integers(1_000)),
-        "updates": int(rng.choice([3_000, 6_000, 10_000])),
-        "discount": float(rng.choice([objective, 0.95, 0.97, 0.99])),
+        "updates": int(rng.choice([6_000, 10_000, 20_000])),
+        "discount": float(rng.choice([objective, objective, 0.97, 0.99])),
         "batch_size": int(rng.choice([64, 128, 256])),
         "environments": int(rng.choice([8, 16, 32, 64])),
         "double": bool(rng.integers(2)),
@@ -54,10 +54,11 @@ def draw_settings(rng: np.random.Generator, table: TransitionTable) -> dict[str,
         "exploring_starts": float(rng.choice([0.1, 0.3])),
         "early_stop": bool(rng.integers(2)),
     }
-    settings |= {"backup": "expected"} if settings["n_step"] == 1 and rng.random() < 0.7 else {}
+    settings |= {"backup": "expected"} if settings["n_step"] == 1 and rng.random() < 0.9 else {}
     settings |= {"polyak": 1.0, "target_period": int(rng.choice([50, 100]))} if rng.random() < 0.3 else {}
     if rng.integers(2):
-        plain = {"optimizer": "sgd", "tabular_step": float(rng.choice([0.1, 0.2, 0.5]))}
+        together = max(1.0, settings["batch_size"] / (table.states * table.actions))  # samples of a pair add up
+        plain = {"optimizer": "sgd", "tabular_step": float(rng.choice([0.1, 0.2, 0.5])) / together}
         adam = {"learning_rate": float(rng.choice([0.01, 0.05, 0.1]))}
         return settings | {"q_table": True} | (plain if rng.integers(2) else adam)
     hidden = [(32,), (64,), (128,), (64, 64)][rng.integers(4)]
