@@ -299,8 +299,34 @@ def tabular_step_too_large(training: Training) -> Fact | None:
         {"tabular_step": step, "samples_together": together, "overshoot": step * together},
         "the steps of samples of the same pair add up, and a move by more than the error overshoots",
         cures.format_options({cures.TABULAR_STEP: sound}),
-        lambda: 0.0 if step * together > DIVERGES else None,
+        lambda: overshooting_score(training, step) if step * together > DIVERGES else None,
     )
+
+
+def overshooting_score(training: Training, step: float) -> float | None:
+    """Return the best normalized score evaluated before the values of a step that diverges overflow, -inf if none is.
+
+    Until then the values grow with random signs, by how often each pair is sampled. So the policies are random: where
+    there are few, an evaluation may find a good one, and early stopping keeps it. None if the values do not overflow.
+    """
+    config, table, rng = training.config, training.table, np.random.default_rng(0)
+    together, target = config.replay.batch_size / max(1, int(training.pairs.sum())), config.target
+    epsilon, best = mean_epsilon(config), -math.inf
+    q = ahead = np.full((table.states, table.actions), training.start)
+    targets = rivals.n_step_targets(table, ahead, training.discount, target.n_step, epsilon, training.allowed)
+    steps = step * share_of_rate(config, np.arange(min(config.updates, learning_curves.MANY)))
+    for update, size in enumerate(steps, 1):
+        q = q + size * rng.poisson(together, q.shape) * np.where(training.allowed, targets - q, 0.0)
+        if np.abs(q).max() > np.finfo(np.float32).max:
+            return best
+        if update % target.period == 0:
+            ahead = ahead + target.polyak * (q - ahead)
+            targets = rivals.n_step_targets(table, ahead, training.discount, target.n_step, epsilon, training.allowed)
+        if update % config.evaluation.every == 0:
+            best = max(best, training.score_of_q(q))
+        if best >= GOOD:
+            return best
+    return None
 
 
 def untrained(training: Training) -> Fact | None:
@@ -441,15 +467,18 @@ def scale_moves(moves: Floats, longest: float) -> Floats:
 def sum_of_rates(config: TrainConfig) -> float:
     """Return the sum of the step sizes over all updates, by their schedule."""
     size = cures.step_size(config)[1]
-    progress = np.minimum((np.arange(200) + 0.5) / 200 * config.updates / config.schedule_length, 1.0)
-    last = config.optimizer.final_fraction
+    return float(size * config.updates * share_of_rate(config, (np.arange(200) + 0.5) / 200 * config.updates).mean())
+
+
+def share_of_rate(config: TrainConfig, update: Floats) -> Floats:
+    """Return the step size at updates as a share of the initial one, by the schedule."""
+    p, last = np.minimum(np.asarray(update, float) / config.schedule_length, 1.0), config.optimizer.final_fraction
     shapes: dict[str, Callable[[Floats], Floats]] = {
         "linear": lambda p: 1 + (last - 1) * p,
         "exponential": lambda p: np.asarray(max(last, 1e-12) ** p),
         "cosine": lambda p: last + (1 - last) * 0.5 * (1 + np.cos(np.pi * p)),
     }
-    shape = shapes.get(config.optimizer.schedule, np.ones_like)
-    return float(size * config.updates * shape(progress).mean())
+    return shapes.get(config.optimizer.schedule, np.ones_like)(p)
 
 
 def target_too_stale(training: Training) -> Fact | None:

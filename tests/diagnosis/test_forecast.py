@@ -143,7 +143,8 @@ def test_epsilon_is_averaged_over_the_training():
         ({"network": {"initial_value": 30.0}}, True),
         ({"network": {**TABLE, "initial_value": 1_000.0}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
         ({"discount": 0.001}, False),
-        ({"network": TABLE, "replay": {"batch_size": 30}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
+        ({"network": TABLE, "replay": {"batch_size": 36}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
+        ({"network": TABLE, "replay": {"batch_size": 30}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, False),
         ({"network": TABLE, "replay": {"batch_size": 20}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, False),
     ],
 )  # fmt: skip
