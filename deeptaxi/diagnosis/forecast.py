@@ -333,8 +333,7 @@ def untrained(training: Training) -> Fact | None:
     """Detect so few updates that no pair is sampled often enough, or that no value arrives at a usual rate."""
     config, pairs = training.config, int(training.pairs.sum())
     short = training.samples < SAMPLES
-    usual = USUAL_TABLE_RATE if training.is_table else USUAL_RATE
-    slow = not short and (missed_way(training, usual) is not None or is_too_short(training))
+    slow = not short and (missed_way(training, usual_rate(training)) is not None or is_too_short(training))
     if not short and not slow:
         return None
     each = f"{training.samples:.2g}" if training.samples < 100 else f"{training.samples:,.0f}"
@@ -360,8 +359,7 @@ def is_too_short(training: Training) -> bool:
 def learning_rate_too_low(training: Training) -> Fact | None:
     """Detect steps so small, or that end so early, that values cannot arrive."""
     missed = missed_way(training, None)
-    usual = USUAL_TABLE_RATE if training.is_table else USUAL_RATE
-    if missed is None or training.samples < SAMPLES or missed_way(training, usual) is not None:
+    if missed is None or training.samples < SAMPLES or missed_way(training, usual_rate(training)) is not None:
         return None
     way, needed = missed
     ends_early = training.config.schedule_length < training.config.updates / 2
@@ -381,6 +379,14 @@ def learning_rate_too_low(training: Training) -> Fact | None:
         cures.format_options(cure),
         lambda: training.score_reached,
     )  # fmt: skip
+
+
+def usual_rate(training: Training) -> float:
+    """Return the mean learning rate that is usual: of the usual settings, else of a cosine schedule."""
+    usual = training.usual
+    if usual is not None and cures.step_size(usual)[0] == cures.RATE:
+        return sum_of_rates(usual) / usual.updates
+    return 0.5 * (USUAL_TABLE_RATE if training.is_table else USUAL_RATE)
 
 
 def missed_way(training: Training, rate: float | None) -> tuple[float, float] | None:
