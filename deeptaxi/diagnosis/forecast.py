@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -193,9 +194,14 @@ class Training:
         return best_score(self)
 
 
+_trainings: WeakKeyDictionary[Case, Training] = WeakKeyDictionary()
+
+
 def of_case(case: Case) -> Training:
-    """Return the training that a case is of."""
-    return Training(the(case.config), the(case.table), case.allowed, case.usual)
+    """Return the training that a case is of, the same for all of its checks."""
+    if case not in _trainings:
+        _trainings[case] = Training(the(case.config), the(case.table), case.allowed, case.usual)
+    return _trainings[case]
 
 
 def initial_value_off(training: Training) -> Fact | None:
