@@ -374,7 +374,7 @@ def learning_rate_too_low(training: Training) -> Fact | None:
     if training.usual is None:
         cure = {path: float(f"{size * max(10.0, 2 * needed / max(way, 1e-12)):.2g}")}
     if ends_early:
-        cure = {("schedule_updates",): training.config.updates}
+        cure = cures.whole_schedule(training.config, training.usual)
     return Fact(
         f"the steps of all {training.config.updates:,} updates add up to {way:.2g}, and values have {needed:.3g} to go",
         {"way": way, "needed": needed, "updates": training.config.updates,

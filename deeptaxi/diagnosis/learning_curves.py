@@ -266,7 +266,7 @@ def higher_rate(config: TrainConfig | None, usual: TrainConfig | None) -> str:
     if config is None:
         return "--learning-rate 0.005"
     if config.schedule_length < config.updates / 2:  # the last steps are small, not the first
-        return cures.format_options({("schedule_updates",): config.updates})
+        return cures.format_options(cures.whole_schedule(config, usual))
     step, now = cures.larger_step(config, usual), cures.step_size(config)[1]
     if usual is not None and cures.step_size(usual)[1] <= cures.CLEARLY * now and config.updates < usual.updates:
         step = cures.more_updates(config, usual)
@@ -281,7 +281,6 @@ STEP_SIZE_CHECKS = (
 
 
 SAMPLES = 10  # of a pair, below which nothing can be learned
-ENOUGH = 100  # of a pair, which mostly suffice
 TOO_DEEP = 2_000  # sweeps
 PROBES = 256  # start states that are looked at first
 MANY = 1_000  # steps of propagation that suffice for any problem
@@ -476,7 +475,7 @@ def enough_samples(config: TrainConfig, usual: TrainConfig | None, pairs: int) -
     """Return as many updates and as large a minibatch as are usual, or `ENOUGH` samples for each of the pairs."""
     batch = max(config.replay.batch_size, usual.replay.batch_size if usual is not None else 1)
     larger = {cures.BATCH: batch} if batch > cures.CLEARLY * config.replay.batch_size else {}
-    enough = 1_000 * max(1, math.ceil(ENOUGH * pairs / batch / 1_000))
+    enough = 1_000 * max(1, math.ceil(cures.ENOUGH * pairs / batch / 1_000))
     there = usual.updates if usual is not None else 0
     longer = max(enough, there)
     return larger | (cures.more_updates(config, usual, enough) if longer > config.updates or not larger else {})
