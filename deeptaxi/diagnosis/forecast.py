@@ -43,12 +43,14 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError
 
 BEYOND = 1.0  # of the possible range: an initial value outside by more
+MOST_STATES = 1_000  # of a table: the scores of larger ones take too long
 SAMPLES = 10  # of a pair, below which nothing can be learned
 TRAVEL = 0.5  # of the way to the farthest V*: less is not arriving
 DIVERGES = 2.0  # times the error: a step by more ends farther off than it began
 UNITS = 0.14  # what one hidden unit adds to the change of a Q value, in learning rates, of layers as they are made
 LARGE, SMALL = 300.0, 0.003  # in the network's units
 USUAL_RATE, USUAL_TABLE_RATE = 0.003, 0.05
+USUAL_MEAN = 0.5  # of a cosine schedule, over its beginning
 UNSURE = 2.0  # standard errors
 MANY_UNSURE = 1 / 3  # of the states on an optimal policy's path
 
@@ -339,7 +341,8 @@ def untrained(training: Training) -> Fact | None:
     """Detect so few updates that no pair is sampled often enough, or that no value arrives at a usual rate."""
     config, pairs = training.config, int(training.pairs.sum())
     short = training.samples < SAMPLES
-    slow = not short and (missed_way(training, usual_rate(training)) is not None or is_too_short(training))
+    rate = initial_rate(training) if is_slower_than_usual(training) else None
+    slow = not short and (missed_way(training, rate) is not None or is_too_short(training))
     if not short and not slow:
         return None
     each = f"{training.samples:.2g}" if training.samples < 100 else f"{training.samples:,.0f}"
@@ -365,8 +368,10 @@ def is_too_short(training: Training) -> bool:
 def learning_rate_too_low(training: Training) -> Fact | None:
     """Detect steps so small, or that end so early, that values cannot arrive."""
     missed = missed_way(training, None)
-    if missed is None or training.samples < SAMPLES or missed_way(training, usual_rate(training)) is not None:
+    if missed is None or training.samples < SAMPLES or not is_slower_than_usual(training):
         return None
+    if missed_way(training, initial_rate(training)) is not None:
+        return None  # there are too few updates, whatever the rate
     way, needed = missed
     ends_early = training.config.schedule_length < training.config.updates / 2
     path, size = cures.step_size(training.config)
@@ -387,12 +392,18 @@ def learning_rate_too_low(training: Training) -> Fact | None:
     )  # fmt: skip
 
 
-def usual_rate(training: Training) -> float:
-    """Return the mean learning rate that is usual: of the usual settings, else of a cosine schedule."""
-    usual = training.usual
-    if usual is not None and cures.step_size(usual)[0] == cures.RATE:
-        return sum_of_rates(usual) / usual.updates
-    return 0.5 * (USUAL_TABLE_RATE if training.is_table else USUAL_RATE)
+def is_slower_than_usual(training: Training) -> bool:
+    """Whether the mean step size is clearly below that of the usual settings, or may be, as far as these are known."""
+    config, usual = training.config, training.usual
+    path, mean = cures.step_size(config)[0], sum_of_rates(config) / config.updates
+    if usual is not None and cures.step_size(usual)[0] == path:
+        return cures.CLEARLY * mean < sum_of_rates(usual) / usual.updates
+    return path != cures.RATE or cures.CLEARLY * mean < USUAL_MEAN * initial_rate(training)
+
+
+def initial_rate(training: Training) -> float:
+    """Return the learning rate at which networks of this kind usually begin."""
+    return USUAL_TABLE_RATE if training.is_table else USUAL_RATE
 
 
 def missed_way(training: Training, rate: float | None) -> tuple[float, float] | None:
@@ -622,14 +633,18 @@ def foresee(training: Training) -> dict[str, Fact]:
     return {name: fact for name, fact in found.items() if fact is not None}
 
 
-def check_fact(name: str, case: Case, severity: Severity | None = None) -> Finding | None:
-    """Return the finding that a fact is, for a policy that is bad; None if it does not hold, or did no harm."""
+def check_fact(name: str, case: Case) -> Finding | None:
+    """Return the finding that a fact is, for a policy that is bad; None if it does not hold, or did no harm.
+
+    It is no more than a warning where an ideal training finds a good policy in spite of it.
+    """
     if the(case.config).discount != case.training_discount or case.harmful is False:
         return None
     fact = FACTS[name](of_case(case))
     if fact is None:
         return None
-    return Finding(name, severity or case.worst, fact.text, fact.evidence, "exact", fact.cause, fact.cure)
+    worst: Severity = case.worst if case.states > MOST_STATES or fact.leaves_bad_policy else "warning"
+    return Finding(name, worst, fact.text, fact.evidence, "exact", fact.cause, fact.cure)
 
 
 def check_of(name: str) -> Check:

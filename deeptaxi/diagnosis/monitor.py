@@ -1,7 +1,7 @@
 """Monitor a running training: a few cheap checks of its records, each reported once.
 
 Planning runs only if a record raises a suspicion, except for the facts of the configuration, which are looked at once,
-at the start, on tables of at most `SMALL` states. Nothing is reported while the last evaluation finds the policy
+at the start, on tables of at most `MOST_STATES` states. Nothing is reported while the last evaluation finds the policy
 optimal.
 
 - the facts of `forecast` that leave a bad policy: at the start, before the first update.
@@ -23,14 +23,13 @@ import numpy as np
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.diagnosis.exploration import LITTLE_EPSILON, epsilon_at_end, exploration_cure
-from deeptaxi.diagnosis.forecast import Training, foresee
+from deeptaxi.diagnosis.forecast import MOST_STATES, Training, foresee
 from deeptaxi.diagnosis.learning_curves import OVERSHOT, fresh_noise, lower_rate
 from deeptaxi.diagnosis.policy import EXCESS
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned
 
-SMALL = 1_000  # states
 LASTING = 3  # consecutive snapshots
 EVERYWHERE = 0.95  # fraction of states
 COVERED = 0.95  # fraction of pairs
@@ -85,7 +84,7 @@ class Monitor:
 
     def _foresee(self, record: Record) -> dict[str, str]:
         """Return what of the configuration leaves a bad policy, at the start of a training on a small table."""
-        if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
+        if not isinstance(record, Started) or self._table is None or self._table.states > MOST_STATES:
             return {}
         allowed = np.ones(self._table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
         facts = foresee(Training(self._config, self._table, allowed))
