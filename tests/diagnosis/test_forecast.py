@@ -194,3 +194,28 @@ def test_every_fact_has_a_check():
     from deeptaxi.diagnosis.run_checks import CHECKS
 
     assert set(forecast.FACTS) <= {check.name for check in CHECKS}
+
+
+def test_too_few_updates_are_no_rate_that_is_too_low():
+    far = replace(chain(), reward=chain().reward * 100)
+    usual = config(optimizer={"learning_rate": 0.003}, updates=20_000)
+    few = replace(training(far, updates=200, optimizer={"learning_rate": 0.003}), usual=usual)
+    assert {"untrained", "learning-rate-too-low"} & foresee(few).keys() == {"untrained"}
+    slow = replace(training(far, updates=20_000, optimizer={"learning_rate": 1e-6}), usual=usual)
+    assert {"untrained", "learning-rate-too-low"} & foresee(slow).keys() == {"learning-rate-too-low"}
+
+
+def test_a_fact_that_an_ideal_training_overcomes_is_a_warning():
+    for updates, severity in ((3_000, "warning"), (30, "severe")):  # a quarter of the way may be enough
+        slow = config(**{**SOUND, "updates": updates}, optimizer={"learning_rate": 1e-5})
+        case = case_on(chain(), [[0.0, 1.0]] * 3, config=slow)
+        found = [forecast.check_fact(name, case) for name in ("learning-rate-too-low", "untrained")]
+        assert {finding.severity for finding in found if finding is not None} == {severity}
+
+
+def test_a_step_that_falls_before_the_values_overflow_may_find_a_good_policy():
+    for schedule, batch, overflows in (("constant", 60, True), ("cosine", 60, True), ("cosine", 25, False)):
+        optimizer = {"name": "sgd", "tabular_step": 0.5, "schedule": schedule}
+        step = training(network=TABLE, optimizer=optimizer, replay={"batch_size": batch})
+        score = forecast.overshooting_score(step, 0.5)
+        assert (score is not None and score < forecast.GOOD) is overflows
