@@ -19,7 +19,7 @@ from deeptaxi.mdp.table import TransitionTable
 
 FIRST = 50_000  # seeds of the tables: far from those that presets were tuned and measured on
 MOST_STATES = 100
-LONGEST_TRIES = 3  # trainings for each healthy one that is asked for
+MOST_TRIES = 3  # trainings for each healthy one that is asked for
 
 FAMILIES: dict[str, Callable[[int], TransitionTable]] = {
     "garnet": lambda seed: tables.garnet(seed, int(np.random.default_rng(seed).choice([10, 30, 60]))),
