@@ -322,7 +322,7 @@ def overshooting_score(training: Training, step: float) -> float | None:
     epsilon, best = mean_epsilon(config), -math.inf
     q = ahead = np.full((table.states, table.actions), training.start)
     targets = rivals.n_step_targets(table, ahead, training.discount, target.n_step, epsilon, training.allowed)
-    steps = step * share_of_rate(config, np.arange(min(config.updates, learning_curves.MANY)))
+    steps = step * share_of_rate(config, np.arange(min(config.updates, learning_curves.MANY), dtype=float))
     for update, size in enumerate(steps, 1):
         q = q + size * rng.poisson(together, q.shape) * np.where(training.allowed, targets - q, 0.0)
         if np.abs(q).max() > np.finfo(np.float32).max:
@@ -342,7 +342,8 @@ def untrained(training: Training) -> Fact | None:
     config, pairs = training.config, int(training.pairs.sum())
     short = training.samples < SAMPLES
     rate = initial_rate(training) if is_slower_than_usual(training) else None
-    slow = not short and (missed_way(training, rate) is not None or is_too_short(training))
+    missed = missed_way(training, rate) is not None and target_too_stale(training) is None
+    slow = not short and (missed or is_too_short(training))
     if not short and not slow:
         return None
     each = f"{training.samples:.2g}" if training.samples < 100 else f"{training.samples:,.0f}"
@@ -495,7 +496,7 @@ def sum_of_rates(config: TrainConfig) -> float:
 
 def share_of_rate(config: TrainConfig, update: Floats) -> Floats:
     """Return the step size at updates as a share of the initial one, by the schedule."""
-    p, last = np.minimum(np.asarray(update, float) / config.schedule_length, 1.0), config.optimizer.final_fraction
+    p, last = np.minimum(update / config.schedule_length, 1.0), config.optimizer.final_fraction
     shapes: dict[str, Callable[[Floats], Floats]] = {
         "linear": lambda p: 1 + (last - 1) * p,
         "exponential": lambda p: np.asarray(max(last, 1e-12) ** p),

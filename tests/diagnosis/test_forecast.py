@@ -219,3 +219,16 @@ def test_a_step_that_falls_before_the_values_overflow_may_find_a_good_policy():
         step = training(network=TABLE, optimizer=optimizer, replay={"batch_size": batch})
         score = forecast.overshooting_score(step, 0.5)
         assert (score is not None and score < forecast.GOOD) is overflows
+
+
+def test_hard_copies_that_carry_no_value_back_are_no_lack_of_updates():
+    usual = config(optimizer={"learning_rate": 0.003}, target={"polyak": 0.1, "period": 1}, updates=20_000)
+    known = {"updates": 200, "optimizer": {"learning_rate": 0.003}, "target": {"polyak": 1.0, "period": 250}}
+    there = chain()  # with its actions in the other order, so that ties are not resolved rightly
+    turned = ("probability", "next_state", "reward", "terminated")
+    far = replace(there, **{name: getattr(there, name)[:, ::-1] for name in turned})
+    far = replace(far, reward=far.reward * 100)
+    two_copies = foresee(replace(training(far, **known), usual=usual))
+    assert {"untrained", "target-too-stale"} & two_copies.keys() == {"target-too-stale"}
+    often = foresee(replace(training(far, **{**known, "target": {"polyak": 0.1, "period": 1}}), usual=usual))
+    assert {"untrained", "target-too-stale"} & often.keys() == {"untrained"}
