@@ -2,7 +2,9 @@
 
 Each fault of `benchmarks.faults` is put into a training, over several seeds, and counted where `diagnose` names it, and
 where it calls it severe. Every preset is trained as it is, and each severe finding there is a false alarm; so is each
-warning that `train` would have given. Each fault and each preset has a process of its own, one after the other.
+warning that `train` would have given. So it is with a hundred random trainings that end optimal
+(`benchmarks.sound_trainings`). Each fault, each preset and the random trainings have a process of their own, one after
+the other.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import faults
+from benchmarks import faults, sound_trainings
 from benchmarks.presets import WITHOUT_TABLE
 from deeptaxi.presets import listed_presets
 
+PARTS = ("faults", "presets", "random")
 Row = dict[str, Any]
 HERE = Path(__file__).parent
 
@@ -85,14 +88,29 @@ def apart(*words: str) -> Row:
     return row
 
 
-def measure(folder: Path, seeds: int, few: int) -> dict[str, list[Row]]:
-    """Measure all faults and all presets; presets without a table have `few` seeds."""
-    presets = [
-        apart("preset", preset.name, str(folder / "healthy"), str(few if slow(preset.name) else seeds))
-        for preset in listed_presets()
-    ]
-    injected = [apart("fault", str(i), str(folder / "faults"), str(seeds)) for i in range(len(faults.FAULTS))]
-    return {"faults": injected, "presets": presets}
+def of_random(count: int) -> Row:
+    """Train at random until `count` agents are optimal; return the false alarms."""
+    found: list[sound_trainings.SoundTraining] = []
+    while sum(row.optimal for row in found) < count and len(found) < sound_trainings.MOST_TRIES * count:
+        found.append(sound_trainings.train_and_diagnose(len(found)))
+    return sound_trainings.count_alarms(found)
+
+
+def measure(parts: Iterable[str], folder: Path, seeds: int, few: int, count: int) -> dict[str, list[Row]]:
+    """Measure the `parts`, keeping trainings in `folder`; presets without a table have `few` seeds."""
+    found: dict[str, list[Row]] = {}
+    if "presets" in parts:
+        found["presets"] = [
+            apart("preset", preset.name, str(folder / "healthy"), str(few if slow(preset.name) else seeds))
+            for preset in listed_presets()
+        ]
+    if "faults" in parts:
+        found["faults"] = [
+            apart("fault", str(i), str(folder / "faults"), str(seeds)) for i in range(len(faults.FAULTS))
+        ]
+    if "random" in parts:
+        found["random"] = [apart("random", "", "", str(count))]
+    return found
 
 
 def slow(preset: str) -> bool:
@@ -103,34 +121,46 @@ def slow(preset: str) -> bool:
 def show(results: dict[str, list[Row]]) -> str:
     """Return the tables as Markdown."""
     lines = ["| finding | the fault, and how it was put in | named | severe |", "| --- | --- | --- | --- |"]
-    for row in results["faults"]:
+    for row in results.get("faults", []):
         count = row["seeds"]
         lines.append(f"| `{row['fault']}` | {row['how']} | {row['named']} of {count} | {row['severe']} of {count} |")
     lines += ["", "| preset, as it is | severe | warned while training | other findings |", "| --- | --- | --- | --- |"]
-    for row in results["presets"]:
+    for row in results.get("presets", []):
         count = row["seeds"]
         other = ", ".join(f"`{name}` {times}" for name, times in row["other"].items()) or "none"
         told = f"{row['severe']} of {count} | {row['warned_while_training']} of {count}"
         lines.append(f"| `{row['preset']}` | {told} | {other} |")
+    for row in results.get("random", []):
+        lines += ["", "| random trainings | |", "| --- | --- |"]
+        lines += [f"| {key.replace('_', ' ')} | {value or 0} |" for key, value in row.items()]
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, print, and keep the results beside this file."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts; the figures of the others are kept")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--few", type=int, default=10, help="seeds of the presets that have no table: a minute each")
+    parser.add_argument("--random", type=int, default=100, help="random trainings that end optimal")
     parser.add_argument("--runs", type=Path, help="keep the trainings here, and take those that are there")
     parser.add_argument("--part", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.part:
-        kind, name, folder, seeds = asked.part
-        row = of_preset(name, Path(folder), range(int(seeds))) if kind == "preset" else None
-        print(json.dumps(row or of_fault(int(name), Path(folder), range(int(seeds)))))
+        kind, name, folder, count = asked.part
+        row = {
+            "preset": lambda: of_preset(name, Path(folder), range(int(count))),
+            "fault": lambda: of_fault(int(name), Path(folder), range(int(count))),
+            "random": lambda: of_random(int(count)),
+        }[kind]()
+        print(json.dumps(row))
         return
+    kept = HERE / "diagnosis.json"
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
-        results = measure(asked.runs or Path(temporary), asked.seeds, asked.few)
-    (HERE / "diagnosis.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        folder = asked.runs or Path(temporary)
+        results = before | measure(asked.only.split(","), folder, asked.seeds, asked.few, asked.random)
+    kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(show(results))
 
 

@@ -25,12 +25,13 @@ from deeptaxi.schema import from_mapping, leaf_settings, nest, show, to_mapping,
 Path = tuple[str, ...]
 Changes = Mapping[Path, Any]  # settings by their path in a configuration
 
-UPDATES, DISCOUNT = ("updates",), ("discount",)
+UPDATES, SCHEDULE_UPDATES, DISCOUNT = ("updates",), ("schedule_updates",), ("discount",)
 RATE, TABULAR_STEP = ("optimizer", "learning_rate"), ("optimizer", "tabular_step")
 STEP = (
     ("optimizer", "name"), RATE, TABULAR_STEP, ("optimizer", "schedule"), ("optimizer", "final_fraction"),
     ("optimizer", "loss"), ("optimizer", "clip_norm"),
 )  # fmt: skip
+SCHEDULE = (("optimizer", "schedule"), ("optimizer", "final_fraction"))
 EXPLORATION = tuple(("exploration", name) for name in ("start", "end", "fraction", "schedule", "exploring_starts"))
 CAPACITY, BATCH, COPIES = ("replay", "capacity"), ("replay", "batch_size"), ("interaction", "environments")
 POLYAK, PERIOD = ("target", "polyak"), ("target", "period")
@@ -41,6 +42,7 @@ MASK = ("exploration", "action_mask")
 LEFT_ALONE = ("seed", "loop", "environment", "evaluation")  # settings that are no cause of a bad policy
 IN_MEMORY = "transition-table"  # the id of a table that has no file
 CLEARLY = 1.5  # times: a difference in step size that matters
+ENOUGH = 100  # samples of a pair, which mostly suffice
 
 
 @cache
@@ -163,8 +165,31 @@ def more_updates(config: TrainConfig, usual: TrainConfig | None, at_least: int =
     there = max(at_least, usual.updates if usual is not None else 0)
     found: dict[Path, Any] = {UPDATES: there if there > CLEARLY * config.updates else 4 * config.updates}
     if config.schedule_updates is not None and config.schedule_updates < found[UPDATES]:
-        found[("schedule_updates",)] = found[UPDATES]
+        found[SCHEDULE_UPDATES] = found[UPDATES]
     return found
+
+
+def whole_schedule(config: TrainConfig, usual: TrainConfig | None) -> dict[Path, Any]:
+    """Return a schedule of the learning rate that lasts as long as the training, of the usual shape."""
+    return {SCHEDULE_UPDATES: config.updates} | to_usual(config, usual, *SCHEDULE)
+
+
+def with_usual_length(config: TrainConfig, changes: Changes, usual: TrainConfig | None, pairs: int) -> dict[Path, Any]:
+    """Return a cure with what a training of usual length has besides.
+
+    These are the usual number of updates, where there are fewer, and the usual number of environments, where all steps
+    try each of the `pairs` fewer than `ENOUGH` times: a training that was too short otherwise stays bad when the
+    fault that it was diagnosed with is gone.
+    """
+    if usual is None or not applies(config, changes):
+        return dict(changes)
+    made, more = change(config, changes), {}
+    if UPDATES not in changes and usual.updates > CLEARLY * config.updates:
+        more = more_updates(made, usual)
+    steps = more.get(UPDATES, made.updates) * made.interaction.environments * made.interaction.steps_per_update
+    if steps < ENOUGH * pairs and usual.interaction.environments > CLEARLY * made.interaction.environments:
+        more[COPIES] = usual.interaction.environments
+    return {**changes, **more}
 
 
 def step_size(config: TrainConfig) -> tuple[Path, float]:

@@ -234,6 +234,14 @@ def larger_buffer(config: TrainConfig, usual: TrainConfig | None, steps: int) ->
     return wanted if wanted > cures.CLEARLY * config.replay.capacity else 4 * config.replay.capacity
 
 
+def rank_gaps(findings: list[Finding]) -> list[Finding]:
+    """Return the findings with those about gaps in the order of how many decisions the gaps cost, in their places."""
+    ranks = [i for i, finding in enumerate(findings) if "critical_pairs" in finding.evidence]
+    gaps = sorted((findings[i] for i in ranks), key=lambda finding: -finding.evidence["critical_pairs"])
+    ranked = dict(zip(ranks, gaps, strict=True))
+    return [ranked.get(i, finding) for i, finding in enumerate(findings)]
+
+
 CHECKS = (
     Check("epsilon-fell-too-early", ("config", "history", "visits", "q"), epsilon_fell_too_early),
     Check("replay-forgot-pairs", ("config", "replay", "q"), replay_forgot_pairs),

@@ -30,6 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -42,13 +43,14 @@ from deeptaxi.mdp.table import Bools, Floats, Ints, TransitionTable
 from deeptaxi.mdp.total_reward import UndefinedError
 
 BEYOND = 1.0  # of the possible range: an initial value outside by more
+MOST_STATES = 1_000  # of a table: the scores of larger ones take too long
 SAMPLES = 10  # of a pair, below which nothing can be learned
 TRAVEL = 0.5  # of the way to the farthest V*: less is not arriving
-FRESH_NOISE = 0.1  # standard deviation of a fresh network's Q values
 DIVERGES = 2.0  # times the error: a step by more ends farther off than it began
 UNITS = 0.14  # what one hidden unit adds to the change of a Q value, in learning rates, of layers as they are made
 LARGE, SMALL = 300.0, 0.003  # in the network's units
 USUAL_RATE, USUAL_TABLE_RATE = 0.003, 0.05
+USUAL_MEAN = 0.5  # of a cosine schedule, over its beginning
 UNSURE = 2.0  # standard errors
 MANY_UNSURE = 1 / 3  # of the states on an optimal policy's path
 
@@ -194,9 +196,14 @@ class Training:
         return best_score(self)
 
 
+_trainings: WeakKeyDictionary[Case, Training] = WeakKeyDictionary()
+
+
 def of_case(case: Case) -> Training:
-    """Return the training that a case is of."""
-    return Training(the(case.config), the(case.table), case.allowed, case.usual)
+    """Return the training that a case is of, the same for all of its checks."""
+    if case not in _trainings:
+        _trainings[case] = Training(the(case.config), the(case.table), case.allowed, case.usual)
+    return _trainings[case]
 
 
 def initial_value_off(training: Training) -> Fact | None:
@@ -300,16 +307,43 @@ def tabular_step_too_large(training: Training) -> Fact | None:
         {"tabular_step": step, "samples_together": together, "overshoot": step * together},
         "the steps of samples of the same pair add up, and a move by more than the error overshoots",
         cures.format_options({cures.TABULAR_STEP: sound}),
-        lambda: 0.0 if step * together > DIVERGES else None,
+        lambda: overshooting_score(training, step) if step * together > DIVERGES else None,
     )
+
+
+def overshooting_score(training: Training, step: float) -> float | None:
+    """Return the best normalized score evaluated before the values of a step that diverges overflow, -inf if none is.
+
+    Until then the values grow with random signs, by how often each pair is sampled. So the policies are random: where
+    there are few, an evaluation may find a good one, and early stopping keeps it. None if the values do not overflow.
+    """
+    config, table, rng = training.config, training.table, np.random.default_rng(0)
+    together, target = config.replay.batch_size / max(1, int(training.pairs.sum())), config.target
+    epsilon, best = mean_epsilon(config), -math.inf
+    q = ahead = np.full((table.states, table.actions), training.start)
+    targets = rivals.n_step_targets(table, ahead, training.discount, target.n_step, epsilon, training.allowed)
+    steps = step * share_of_rate(config, np.arange(min(config.updates, learning_curves.MANY), dtype=float))
+    for update, size in enumerate(steps, 1):
+        q = q + size * rng.poisson(together, q.shape) * np.where(training.allowed, targets - q, 0.0)
+        if np.abs(q).max() > np.finfo(np.float32).max:
+            return best
+        if update % target.period == 0:
+            ahead = ahead + target.polyak * (q - ahead)
+            targets = rivals.n_step_targets(table, ahead, training.discount, target.n_step, epsilon, training.allowed)
+        if update % config.evaluation.every == 0:
+            best = max(best, training.score_of_q(q))
+        if best >= GOOD:
+            return best
+    return None
 
 
 def untrained(training: Training) -> Fact | None:
     """Detect so few updates that no pair is sampled often enough, or that no value arrives at a usual rate."""
     config, pairs = training.config, int(training.pairs.sum())
     short = training.samples < SAMPLES
-    usual = USUAL_TABLE_RATE if training.is_table else USUAL_RATE
-    slow = not short and (missed_way(training, usual) is not None or is_too_short(training))
+    rate = initial_rate(training) if is_slower_than_usual(training) else None
+    missed = missed_way(training, rate) is not None and target_too_stale(training) is None
+    slow = not short and (missed or is_too_short(training))
     if not short and not slow:
         return None
     each = f"{training.samples:.2g}" if training.samples < 100 else f"{training.samples:,.0f}"
@@ -335,9 +369,10 @@ def is_too_short(training: Training) -> bool:
 def learning_rate_too_low(training: Training) -> Fact | None:
     """Detect steps so small, or that end so early, that values cannot arrive."""
     missed = missed_way(training, None)
-    usual = USUAL_TABLE_RATE if training.is_table else USUAL_RATE
-    if missed is None or training.samples < SAMPLES or missed_way(training, usual) is not None:
+    if missed is None or training.samples < SAMPLES or not is_slower_than_usual(training):
         return None
+    if missed_way(training, initial_rate(training)) is not None:
+        return None  # there are too few updates, whatever the rate
     way, needed = missed
     ends_early = training.config.schedule_length < training.config.updates / 2
     path, size = cures.step_size(training.config)
@@ -345,7 +380,7 @@ def learning_rate_too_low(training: Training) -> Fact | None:
     if training.usual is None:
         cure = {path: float(f"{size * max(10.0, 2 * needed / max(way, 1e-12)):.2g}")}
     if ends_early:
-        cure = {("schedule_updates",): training.config.updates}
+        cure = cures.whole_schedule(training.config, training.usual)
     return Fact(
         f"the steps of all {training.config.updates:,} updates add up to {way:.2g}, and values have {needed:.3g} to go",
         {"way": way, "needed": needed, "updates": training.config.updates,
@@ -356,6 +391,20 @@ def learning_rate_too_low(training: Training) -> Fact | None:
         cures.format_options(cure),
         lambda: training.score_reached,
     )  # fmt: skip
+
+
+def is_slower_than_usual(training: Training) -> bool:
+    """Whether the mean step size is clearly below that of the usual settings, or may be, as far as these are known."""
+    config, usual = training.config, training.usual
+    path, mean = cures.step_size(config)[0], sum_of_rates(config) / config.updates
+    if usual is not None and cures.step_size(usual)[0] == path:
+        return cures.CLEARLY * mean < sum_of_rates(usual) / usual.updates
+    return path != cures.RATE or cures.CLEARLY * mean < USUAL_MEAN * initial_rate(training)
+
+
+def initial_rate(training: Training) -> float:
+    """Return the learning rate at which networks of this kind usually begin."""
+    return USUAL_TABLE_RATE if training.is_table else USUAL_RATE
 
 
 def missed_way(training: Training, rate: float | None) -> tuple[float, float] | None:
@@ -416,8 +465,8 @@ def best_of_sweeps(training: Training, shorten: Callable[[Floats, float], Floats
     share = 1 - math.exp(-total_share(training) / sweeps)
     epsilon = 0.0 if target.cuts else least_epsilon(config)  # sums that are cut follow the greedy policy
     q = np.full((table.states, table.actions), training.start)
-    if not training.is_table:
-        q += FRESH_NOISE * target.reward_scale * np.random.default_rng(0).standard_normal(q.shape)
+    noise = learning_curves.fresh_deviation(config, table.states, table.actions)
+    q += noise * np.random.default_rng(0).standard_normal(q.shape)
     best = -math.inf
     for sweep in range(1, sweeps + 1):
         targets = rivals.n_step_targets(table, q, training.discount, target.n_step, epsilon, training.allowed)
@@ -442,15 +491,18 @@ def scale_moves(moves: Floats, longest: float) -> Floats:
 def sum_of_rates(config: TrainConfig) -> float:
     """Return the sum of the step sizes over all updates, by their schedule."""
     size = cures.step_size(config)[1]
-    progress = np.minimum((np.arange(200) + 0.5) / 200 * config.updates / config.schedule_length, 1.0)
-    last = config.optimizer.final_fraction
+    return float(size * config.updates * share_of_rate(config, (np.arange(200) + 0.5) / 200 * config.updates).mean())
+
+
+def share_of_rate(config: TrainConfig, update: Floats) -> Floats:
+    """Return the step size at updates as a share of the initial one, by the schedule."""
+    p, last = np.minimum(update / config.schedule_length, 1.0), config.optimizer.final_fraction
     shapes: dict[str, Callable[[Floats], Floats]] = {
         "linear": lambda p: 1 + (last - 1) * p,
         "exponential": lambda p: np.asarray(max(last, 1e-12) ** p),
         "cosine": lambda p: last + (1 - last) * 0.5 * (1 + np.cos(np.pi * p)),
     }
-    shape = shapes.get(config.optimizer.schedule, np.ones_like)
-    return float(size * config.updates * shape(progress).mean())
+    return shapes.get(config.optimizer.schedule, np.ones_like)(p)
 
 
 def target_too_stale(training: Training) -> Fact | None:
@@ -582,14 +634,18 @@ def foresee(training: Training) -> dict[str, Fact]:
     return {name: fact for name, fact in found.items() if fact is not None}
 
 
-def check_fact(name: str, case: Case, severity: Severity | None = None) -> Finding | None:
-    """Return the finding that a fact is, for a policy that is bad; None if it does not hold, or did no harm."""
+def check_fact(name: str, case: Case) -> Finding | None:
+    """Return the finding that a fact is, for a policy that is bad; None if it does not hold, or did no harm.
+
+    It is no more than a warning where an ideal training finds a good policy in spite of it.
+    """
     if the(case.config).discount != case.training_discount or case.harmful is False:
         return None
     fact = FACTS[name](of_case(case))
     if fact is None:
         return None
-    return Finding(name, severity or case.worst, fact.text, fact.evidence, "exact", fact.cause, fact.cure)
+    worst: Severity = case.worst if case.states > MOST_STATES or fact.leaves_bad_policy else "warning"
+    return Finding(name, worst, fact.text, fact.evidence, "exact", fact.cause, fact.cure)
 
 
 def check_of(name: str) -> Check:

@@ -3,7 +3,7 @@
 **Possible values.** A td_target is an outcome's reward plus the discounted value of the next state. So as long as
 updates do not overshoot, that is, move Q values at most to their targets, all of them stay within the range of the
 best and worst luck, which is computed exactly and extended by 0 and the network's initial value, with the noise about
-that value of randomly initialized weights (a Q table has none).
+that value of randomly initialized weights (a Q table has none), which their initializers and sizes determine.
 
 **Staleness.** A value propagates one step back per refresh of the target network (up to n steps with n-step targets).
 After m hard copies Q is at best the m + 1-th sweep of value iteration, so a policy that needs more sweeps cannot be
@@ -12,6 +12,7 @@ found.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -21,14 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import OWN_KIND, TrainConfig
 from deeptaxi.diagnosis import cures
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, only, the
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.metrics import History, Snapshot, Started
 
-NOISE = 0.25  # of a fresh network's Q values about its initial value, before --reward-scale
+OWN_DEVIATION = 0.1  # of the fresh Q values of a network that the user builds, before --reward-scale: a guess
+RARELY = 3.0  # standard deviations beyond the expected maximum: P ≤ exp(−3²/2) = 0.011
 OVERSHOT = 0.1  # of the possible range
 FAR_OUT = 1.0  # of the possible range: more than noise can explain
 RESTLESS_POLICY = 0.1  # fraction of states whose greedy action changes between two snapshots
@@ -159,9 +161,10 @@ def overshooting(case: Case, history: History) -> dict[str, float]:
     discount = case.training_discount
     if case.table is None or discount is None or discount >= 1:
         return {}
-    start, scale, noise = 0.0, 1.0, NOISE
+    start, scale, noise = 0.0, 1.0, largest_of(OWN_DEVIATION, case.states, case.actions)
     if case.config is not None:
-        start, scale, noise = case.config.network.initial_value, case.config.target.reward_scale, born(case.config)
+        start, scale = case.config.network.initial_value, case.config.target.reward_scale
+        noise = fresh_noise(case.config, case.states, case.actions)
     low, high = possible_range(case.table, discount, start)
     width = max(high - low, 1e-9)
     errors = scale * finite(item.td_error for item in history.progress)
@@ -175,9 +178,43 @@ def numbered_snapshots(history: History) -> list[Snapshot]:
     return [item for item in history.snapshots if None not in (item.q_min, item.q_max, item.q_mean)]
 
 
-def born(config: TrainConfig) -> float:
-    """Return how far a fresh network's Q values may lie from its initial value."""
-    return 0.0 if config.network.kind == "q-table" else NOISE * config.target.reward_scale
+def fresh_noise(config: TrainConfig, states: int, actions: int) -> float:
+    """Return how far the Q values of a fresh network may lie from its initial value, in the rewards' units."""
+    return largest_of(fresh_deviation(config, states, actions), states, actions)
+
+
+def largest_of(deviation: float, states: int, actions: int) -> float:
+    """Return what the largest of `states` · `actions` = n Gaussian values exceeds in one of a hundred networks.
+
+    On average it is σ·√(2·ln n) at most, and it scatters about its mean by σ at most, however the values depend on each
+    other (Borell, 1975; Tsirelson, Ibragimov & Sudakov, 1976).
+    """
+    return deviation * (math.sqrt(2 * math.log(max(states * actions, 2))) + RARELY)
+
+
+def fresh_deviation(config: TrainConfig, states: int, actions: int) -> float:
+    """Return the standard deviation of a fresh network's Q values, in the rewards' units; 0 without hidden layers.
+
+    Glorot's uniform weights have the variance 2 / (fan_in + units) (Glorot & Bengio, 2010, equation 16), of which one
+    row is read per factor of the state; ReLU passes half of the second moment, other activations at most all of it.
+    A dueling head adds the variance of the value to that of the advantage about its mean.
+    """
+    hidden, dueling = config.network.hidden, config.network.dueling
+    if config.network.kind == OWN_KIND:
+        return OWN_DEVIATION * config.target.reward_scale
+    if not hidden:
+        return 0.0
+    factored = config.network.encoding == "factored"
+    parts = max(1.0, math.log2(states)) if factored else 1.0  # at most: a factor has two values or more
+    variance = 2 * parts / ((parts if factored else states) + hidden[0])
+    passes = 0.5 if config.network.activation == "relu" else 1.0
+    for before, after in itertools.pairwise(hidden):
+        variance *= passes * before * 2 / (before + after)
+    inputs = passes * hidden[-1] * variance  # the sum of squares that an output sees
+    advantage = inputs * 2 / (hidden[-1] + actions)
+    if dueling:
+        advantage = advantage * (1 - 1 / actions) + inputs * 2 / (hidden[-1] + 1)
+    return math.sqrt(advantage) * config.target.reward_scale
 
 
 def restless(history: History) -> dict[str, float]:
@@ -229,7 +266,7 @@ def higher_rate(config: TrainConfig | None, usual: TrainConfig | None) -> str:
     if config is None:
         return "--learning-rate 0.005"
     if config.schedule_length < config.updates / 2:  # the last steps are small, not the first
-        return cures.format_options({("schedule_updates",): config.updates})
+        return cures.format_options(cures.whole_schedule(config, usual))
     step, now = cures.larger_step(config, usual), cures.step_size(config)[1]
     if usual is not None and cures.step_size(usual)[1] <= cures.CLEARLY * now and config.updates < usual.updates:
         step = cures.more_updates(config, usual)
@@ -244,7 +281,6 @@ STEP_SIZE_CHECKS = (
 
 
 SAMPLES = 10  # of a pair, below which nothing can be learned
-ENOUGH = 100  # of a pair, which mostly suffice
 TOO_DEEP = 2_000  # sweeps
 PROBES = 256  # start states that are looked at first
 MANY = 1_000  # steps of propagation that suffice for any problem
@@ -439,7 +475,7 @@ def enough_samples(config: TrainConfig, usual: TrainConfig | None, pairs: int) -
     """Return as many updates and as large a minibatch as are usual, or `ENOUGH` samples for each of the pairs."""
     batch = max(config.replay.batch_size, usual.replay.batch_size if usual is not None else 1)
     larger = {cures.BATCH: batch} if batch > cures.CLEARLY * config.replay.batch_size else {}
-    enough = 1_000 * max(1, math.ceil(ENOUGH * pairs / batch / 1_000))
+    enough = 1_000 * max(1, math.ceil(cures.ENOUGH * pairs / batch / 1_000))
     there = usual.updates if usual is not None else 0
     longer = max(enough, there)
     return larger | (cures.more_updates(config, usual, enough) if longer > config.updates or not larger else {})

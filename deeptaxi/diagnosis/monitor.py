@@ -1,7 +1,7 @@
 """Monitor a running training: a few cheap checks of its records, each reported once.
 
 Planning runs only if a record raises a suspicion, except for the facts of the configuration, which are looked at once,
-at the start, on tables of at most `SMALL` states. Nothing is reported while the last evaluation finds the policy
+at the start, on tables of at most `MOST_STATES` states. Nothing is reported while the last evaluation finds the policy
 optimal.
 
 - the facts of `forecast` that leave a bad policy: at the start, before the first update.
@@ -24,15 +24,14 @@ import numpy as np
 
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis.exploration import LITTLE_EPSILON, epsilon_at_end, exploration_cure
-from deeptaxi.diagnosis.forecast import Training, foresee
-from deeptaxi.diagnosis.learning_curves import OVERSHOT, born, lower_rate
+from deeptaxi.diagnosis.forecast import MOST_STATES, Training, foresee
+from deeptaxi.diagnosis.learning_curves import OVERSHOT, fresh_noise, lower_rate
 from deeptaxi.diagnosis.policy import EXCESS
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.remembered_values import once
 from deeptaxi.mdp.table import Bools, TransitionTable
 from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned
 
-SMALL = 1_000  # states
 LASTING = 3  # consecutive snapshots
 EVERYWHERE = 0.95  # fraction of states
 COVERED = 0.95  # fraction of pairs
@@ -87,7 +86,7 @@ class Monitor:
 
     def _foresee(self, record: Record) -> dict[str, str]:
         """Return what of the configuration leaves a bad policy, at the start of a training on a small table."""
-        if not isinstance(record, Started) or self._table is None or self._table.states > SMALL:
+        if not isinstance(record, Started) or self._table is None or self._table.states > MOST_STATES:
             return {}
         config, table = replace(self._config, seed=0, environment=EnvironmentConfig()), self._table
         allowed = np.ones(table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
@@ -109,7 +108,7 @@ class Monitor:
         if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
             return None
         low, high = self._possible
-        margin = OVERSHOT * (high - low) + born(self._config)
+        margin = OVERSHOT * (high - low) + fresh_noise(self._config, self._table.states, self._table.actions)
         beyond = [item.q_max > high + margin or item.q_min < low - margin for item in self._snapshots[-2:]]
         if not all(beyond):
             return None

@@ -38,9 +38,21 @@ def or_fact(check: Check) -> Check:
     return Check(check.name, (), look)
 
 
+def unless_too_small(check: Check) -> Check:
+    """Return a check for steps that are too large which is silent where all steps together cannot carry values."""
+
+    def look(case: Case) -> Finding | Unchecked | None:
+        found = check(case)
+        if not isinstance(found, Finding) or not all(known(case, need) for need in forecast.NEEDS):
+            return found
+        return None if forecast.check_fact("learning-rate-too-low", case) else found
+
+    return replace(check, look=look, needs=())
+
+
 # A symptom looks for its cause in this order, root causes first.
 CAUSES: tuple[Check, ...] = tuple(
-    or_fact(check)
+    unless_too_small(check) if check.name == "learning-rate-too-high" else or_fact(check)
     for check in (
         *environment_checks.CHECKS,
         *setup.BROKEN_CHECKS,  # a broken problem first: what was learned in it follows
@@ -104,6 +116,7 @@ def diagnose(case: Case) -> Diagnosis:
             findings.append(replace(result, severity="warning") if harmless else result)
     names = {finding.name for finding in findings}
     findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
+    findings = exploration.rank_gaps(findings)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     causes = [finding for finding in findings if finding.cause]
     if not any(cause.severity == "severe" for cause in causes):
@@ -113,18 +126,34 @@ def diagnose(case: Case) -> Diagnosis:
         if missed is not None:
             findings.insert(0 if missed.severity == "severe" else len(findings), missed)
     findings = [with_sound_cure(finding, case) for finding in findings]
-    return Diagnosis(tuple(explained(finding, findings) for finding in findings), tuple(not_checked))
+    return Diagnosis(tuple(explained(finding, findings, case) for finding in findings), tuple(not_checked))
 
 
-def explained(finding: Finding, findings: list[Finding]) -> Finding:
-    """Give a symptom the cause and cure of the worst finding that can explain it."""
+def explained(finding: Finding, findings: list[Finding], case: Case) -> Finding:
+    """Give a symptom the cause of the worst finding that can explain it, and the cure of all that do."""
     if finding.cause:
         return finding
     reason = next((other for other in findings if other.cause and other.severity != "note"), None)
     if reason is None:
         return replace(finding, cause=UNEXPLAINED, cure="the same training with other settings: --cure tries some")
     cause = f"{UNEXPLAINED}: see not-optimal" if reason.name == "not-optimal" else f"{reason.name}: {reason.cause}"
-    return replace(finding, cause=cause, cure=reason.cure)
+    return replace(finding, cause=cause, cure=cure_of_all(reason, findings, case))
+
+
+def cure_of_all(reason: Finding, findings: list[Finding], case: Case) -> str:
+    """Return the cure of `reason` with those of the other causes, as each of them may keep the policy bad.
+
+    These are all severe ones, and of the others what goes back to the usual settings. Where two change the same
+    setting, that of the worse finding counts.
+    """
+    changes = cures.parse_options(reason.cure)
+    if changes is None or case.config is None:
+        return reason.cure
+    for other in findings:
+        more = (cures.parse_options(other.cure) if other.cause and other.severity != "note" else None) or {}
+        if other.severity == "severe" or not cures.differing(case.usual or case.config, more):
+            changes |= {path: value for path, value in more.items() if path not in changes}
+    return cures.format_options(changes) if cures.applies(case.config, changes) else reason.cure
 
 
 def with_sound_cure(finding: Finding, case: Case) -> Finding:
@@ -139,6 +168,8 @@ def with_sound_cure(finding: Finding, case: Case) -> Finding:
     if case.config is None:
         return finding if case.history is not None else replace(finding, cure=cures.in_words(finding.cure))
     left = cures.differing(case.config, changes)
+    if case.harmful and case.table is not None:
+        left = cures.with_usual_length(case.config, left, case.usual, int(case.pairs.sum()))
     if not cures.applies(case.config, left):
         left = cures.to_usual(case.config, case.usual) or cures.more_updates(case.config, case.usual)
     return replace(finding, cure=cures.format_options(left))

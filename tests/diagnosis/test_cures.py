@@ -100,3 +100,29 @@ def test_a_training_for_an_environment_is_a_command_that_can_be_typed():
     assert cures.training_command(lake) == "deeptaxi train FrozenLake-v1 --env-arg is_slippery=false --time-limit 50"
     assert cures.training_command(EnvironmentConfig("my table.npz")) == "deeptaxi train 'my table.npz'"
     assert cures.training_command(EnvironmentConfig("in-memory/Room")) == "deeptaxi.train(env)"
+
+
+def test_a_schedule_that_ended_early_gets_the_length_and_the_shape_that_are_usual():
+    early = config(updates=900, schedule_updates=10, optimizer={"schedule": "exponential", "final_fraction": 1e-4})
+    usual = config(optimizer={"schedule": "cosine", "final_fraction": 0.01})
+    text = cures.format_options(cures.whole_schedule(early, usual))
+    assert text == "--schedule-updates 900 --learning-rate-schedule cosine --final-learning-rate-fraction 0.01"
+    assert cures.format_options(cures.whole_schedule(early, None)) == "--schedule-updates 900"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "settings", "text"),
+    [
+        (100, {"updates": 500, "interaction": {"environments": 4}}, "--learning-rate 0.003 --updates 5000"),
+        (1_000, {"updates": 500, "interaction": {"environments": 4}},
+         "--learning-rate 0.003 --updates 5000 --environments 32"),  # 20 steps for each pair
+        (1_000, {"updates": 4_000, "interaction": {"environments": 32}}, "--learning-rate 0.003"),  # as good as usual
+    ],
+)  # fmt: skip
+def test_a_cure_brings_the_usual_length_with_it(pairs, settings, text):
+    usual = config(updates=5_000, interaction={"environments": 32})
+    bad = config(**settings, optimizer={"learning_rate": 1e-5})
+    found = cures.with_usual_length(bad, {cures.RATE: 0.003}, usual, pairs)
+    assert cures.format_options(found) == text
+    assert cures.with_usual_length(bad, {}, usual, pairs) == {}
+    assert cures.with_usual_length(bad, {cures.UPDATES: 700}, usual, 1)[cures.UPDATES] == 700

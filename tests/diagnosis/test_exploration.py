@@ -108,3 +108,11 @@ def test_steps_from_observations_without_a_number_are_counted_where_these_share_
     assert checked("states-full", rarely).severity == "note"
     assert checked("states-full", replace(numbered, visits=np.array([[60, 0], [0, 30], [0, 0]]))) is None
     assert checked("states-full", unseen(visits=np.ones((3, 2), int))) is None  # all states have a number of their own
+
+
+def test_the_gap_that_costs_most_decisions_comes_first_and_others_keep_their_places():
+    gap = checked("pairs-never-tried", stays())
+    other = replace(gap, name="diverged", evidence={})
+    less, more = (replace(gap, name=f"gap-{n}", evidence={"critical_pairs": n}) for n in (3, 9))
+    ranked = exploration.rank_gaps([less, other, gap, more])
+    assert [finding.name for finding in ranked] == ["gap-9", "diverged", "gap-3", "pairs-never-tried"]

@@ -143,7 +143,8 @@ def test_epsilon_is_averaged_over_the_training():
         ({"network": {"initial_value": 30.0}}, True),
         ({"network": {**TABLE, "initial_value": 1_000.0}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
         ({"discount": 0.001}, False),
-        ({"network": TABLE, "replay": {"batch_size": 30}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
+        ({"network": TABLE, "replay": {"batch_size": 36}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, True),
+        ({"network": TABLE, "replay": {"batch_size": 30}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, False),
         ({"network": TABLE, "replay": {"batch_size": 20}, "optimizer": {"name": "sgd", "tabular_step": 0.5}}, False),
     ],
 )  # fmt: skip
@@ -193,3 +194,41 @@ def test_every_fact_has_a_check():
     from deeptaxi.diagnosis.run_checks import CHECKS
 
     assert set(forecast.FACTS) <= {check.name for check in CHECKS}
+
+
+def test_too_few_updates_are_no_rate_that_is_too_low():
+    far = replace(chain(), reward=chain().reward * 100)
+    usual = config(optimizer={"learning_rate": 0.003}, updates=20_000)
+    few = replace(training(far, updates=200, optimizer={"learning_rate": 0.003}), usual=usual)
+    assert {"untrained", "learning-rate-too-low"} & foresee(few).keys() == {"untrained"}
+    slow = replace(training(far, updates=20_000, optimizer={"learning_rate": 1e-6}), usual=usual)
+    assert {"untrained", "learning-rate-too-low"} & foresee(slow).keys() == {"learning-rate-too-low"}
+
+
+def test_a_fact_that_an_ideal_training_overcomes_is_a_warning():
+    for updates, severity in ((3_000, "warning"), (30, "severe")):  # a quarter of the way may be enough
+        slow = config(**{**SOUND, "updates": updates}, optimizer={"learning_rate": 1e-5})
+        case = case_on(chain(), [[0.0, 1.0]] * 3, config=slow)
+        found = [forecast.check_fact(name, case) for name in ("learning-rate-too-low", "untrained")]
+        assert {finding.severity for finding in found if finding is not None} == {severity}
+
+
+def test_a_step_that_falls_before_the_values_overflow_may_find_a_good_policy():
+    for schedule, batch, overflows in (("constant", 60, True), ("cosine", 60, True), ("cosine", 25, False)):
+        optimizer = {"name": "sgd", "tabular_step": 0.5, "schedule": schedule}
+        step = training(network=TABLE, optimizer=optimizer, replay={"batch_size": batch})
+        score = forecast.overshooting_score(step, 0.5)
+        assert (score is not None and score < forecast.GOOD) is overflows
+
+
+def test_hard_copies_that_carry_no_value_back_are_no_lack_of_updates():
+    usual = config(optimizer={"learning_rate": 0.003}, target={"polyak": 0.1, "period": 1}, updates=20_000)
+    known = {"updates": 200, "optimizer": {"learning_rate": 0.003}, "target": {"polyak": 1.0, "period": 250}}
+    there = chain()  # with its actions in the other order, so that ties are not resolved rightly
+    turned = ("probability", "next_state", "reward", "terminated")
+    far = replace(there, **{name: getattr(there, name)[:, ::-1] for name in turned})
+    far = replace(far, reward=far.reward * 100)
+    two_copies = foresee(replace(training(far, **known), usual=usual))
+    assert {"untrained", "target-too-stale"} & two_copies.keys() == {"target-too-stale"}
+    often = foresee(replace(training(far, **{**known, "target": {"polyak": 0.1, "period": 1}}), usual=usual))
+    assert {"untrained", "target-too-stale"} & often.keys() == {"untrained"}

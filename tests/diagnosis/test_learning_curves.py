@@ -210,3 +210,36 @@ def test_a_schedule_that_ends_early_is_mended_by_a_longer_one():
     early = config(schedule_updates=10, updates=1_000)
     finding = checked("learning-rate-too-low", case_on(chain(), [[0.0, 0.01]] * 3, config=early, history=log))
     assert finding.cure == "--schedule-updates 1000"
+
+
+@pytest.mark.parametrize(
+    ("states", "network"),
+    [
+        (16, {"hidden": [64]}),
+        (64, {"hidden": [128], "dueling": False}),
+        (100, {"hidden": [64, 32]}),
+        (40, {"hidden": [64], "activation": "elu"}),
+    ],
+)
+def test_the_values_of_a_fresh_network_lie_as_far_off_as_its_initializers_say(states, network):
+    from deeptaxi.network.build import build_q_network
+
+    known = config(network=network)
+    settings = {name: getattr(known.network, name) for name in ("hidden", "dueling", "activation")}
+    networks = [build_q_network(states, 4, seed=seed, **settings) for seed in range(8)]
+    q = np.array([one(np.arange(states)) for one in networks])
+    deviation = learning_curves.fresh_deviation(known, states, 4)
+    assert deviation == pytest.approx(q.std(), rel=0.2 if known.network.activation == "relu" else 0.4)
+    assert np.abs(q).max() < learning_curves.fresh_noise(known, states, 4) < 10 * q.std()
+
+
+def test_a_q_table_begins_without_noise_and_rewards_are_scaled_back():
+    assert learning_curves.fresh_noise(config(network=TABLE), 500, 6) == 0
+    one, scaled = config(), config(target={"reward_scale": 8.0})
+    assert learning_curves.fresh_noise(scaled, 9, 2) == pytest.approx(8 * learning_curves.fresh_noise(one, 9, 2))
+
+
+def test_what_a_small_network_began_with_is_no_overshoot():
+    log = history(*[snapshot(100 * i, low=-0.41, high=0.9) for i in range(1, 5)])  # below 0 as fresh weights may be
+    case = case_on(chain(), STAY, history=log, config=config(network={"hidden": [64]}))
+    assert checked("learning-rate-too-high", case) is None

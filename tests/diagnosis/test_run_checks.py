@@ -1,9 +1,10 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from deeptaxi.diagnosis import cures, diagnose
+from deeptaxi.diagnosis import cures, diagnose, run_checks
 from deeptaxi.diagnosis.run_checks import CHECKS, UNEXPLAINED
 from deeptaxi.metrics import to_json
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
@@ -106,3 +107,34 @@ def test_the_json_has_the_agreed_keys():
     document = json.loads(to_json(diagnose(case_on(chain(), STAY)).to_dict()))
     assert list(document) == ["severe", "findings", "not_checked"]
     assert list(document["findings"][0]) == ["name", "severity", "summary", "evidence", "source", "cause", "cure"]
+
+
+def test_a_symptom_has_the_cures_of_all_severe_causes_and_of_others_that_go_back_to_what_is_usual():
+    usual = config(updates=1_000)
+    bad = config(updates=1_000, optimizer={"learning_rate": 1e-6}, exploration={"end": 0.1})
+    case = case_on(chain(), STAY, config=bad, usual=usual)
+    symptom = diagnose(case_on(chain(), STAY)).named("policy-loops")
+
+    def cause(name, severity, cure):
+        return replace(symptom, name=name, severity=severity, cause="why", cure=cure)
+
+    first = cause("first", "severe", "--learning-rate 0.003")
+    others = [
+        cause("second", "severe", "--learning-rate 0.5 --replay-capacity 70000"),
+        cause("back", "warning", "--epsilon-end 0.5"),
+        cause("beyond", "warning", "--updates 4000"),
+        cause("note", "note", "--double"),
+        cause("sentence", "severe", "look at the rewards"),
+    ]
+    text = "--learning-rate 0.003 --replay-capacity 70000 --epsilon-end 0.5"
+    assert run_checks.cure_of_all(first, [symptom, first, *others], case) == text
+    assert run_checks.cure_of_all(others[-1], [first, *others], case) == "look at the rewards"
+
+
+def test_steps_that_cannot_carry_values_do_not_overshoot():
+    log = history(snapshot(10, high=100.0), snapshot(20, high=300.0))
+    slow = config(updates=1_000, optimizer={"learning_rate": 1e-5}, discount=0.9)
+    quick = config(updates=1_000, optimizer={"learning_rate": 0.1}, discount=0.9)
+    for known, named in ((slow, "learning-rate-too-low"), (quick, "learning-rate-too-high")):
+        found = {finding.name for finding in diagnose(case_on(chain(), STAY, config=known, history=log)).findings}
+        assert found & {"learning-rate-too-low", "learning-rate-too-high"} == {named}
