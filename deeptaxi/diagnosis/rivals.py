@@ -26,6 +26,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,6 +43,8 @@ SWEEPS = 3_000
 MANY_TRIALS = 1_000
 SETTLED = 1e-7  # of the largest value
 MANY = 20_000  # pairs from which only a few discounts are tried
+VERY_MANY = 200_000  # pairs from which fixed points take minutes, and only those of the likeliest rules are computed
+LIKELIEST = 3
 DISCOUNTS = (0.5, 0.8, 0.9, 0.95, 0.97, 0.99)  # of rules, if the training's is unknown
 RIGHT_DISCOUNTS = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
 FEW_DISCOUNTS = (0.9, 0.97, 0.99)
@@ -244,20 +247,50 @@ def compared(case: Case) -> Comparison:
     else:
         many = table.states * table.actions > MANY
         tried, known = (FEW_DISCOUNTS, FEW_DISCOUNTS) if many else (DISCOUNTS, RIGHT_DISCOUNTS)
+    rules = list(rules_tried(tried))
+    targets = [targets_of(case, q, rule) for rule in rules]
+    if table.states * table.actions > VERY_MANY:  # Q that follows a rule is near to what the rule makes of it
+        ranked = sorted(zip(rules, targets, strict=True), key=lambda pair: pair[1].distance)
+        rules = [rule for rule, _ in ranked[:LIKELIEST]]
     truths = [(planning.value_iteration(table, discount, case.allowed).q, discount) for discount in known]
     found: list[Rival] = []
+    for rule in rules:
+        values = rule_values(rule.name, table, rule.discount, case.allowed, rule.steps)
+        found.append(Rival(rule.name, rule.words, values, mean_distance(q, values, pairs), rule.discount))
     rights = []
     for truth, discount in truths:
         truth = np.where(case.allowed, truth, 0.0)
         rights.append(Rival("", "the problem's own", truth, mean_distance(q, truth, pairs), discount))
-        for rule in RULES if discount in tried else ():
-            for steps in STEPS if rule == "n-step-off-policy" else (1,):
-                values = rule_values(rule, table, discount, case.allowed, steps)
-                words = f"{steps}-step targets under random behavior" if steps > 1 else WORDS[rule]
-                found.append(Rival(rule, words, values, mean_distance(q, values, pairs), discount))
         found += list(rearranged(q, truth, discount, pairs))
     right = min(rights, key=lambda rival: rival.distance)
-    return Comparison(right, best_of_each(found), compare_targets(case, q, known, tried))
+    return Comparison(right, best_of_each(found), compare_targets(case, q, known, targets))
+
+
+class Rule(NamedTuple):
+    """A wrong rule of updates: its finding, its discount, and n of n-step targets."""
+
+    name: str
+    discount: float
+    steps: int
+
+    @property
+    def words(self) -> str:
+        """What Q is near to if it follows the rule."""
+        return f"{self.steps}-step targets under random behavior" if self.steps > 1 else WORDS[self.name]
+
+
+def rules_tried(discounts: tuple[float, ...]) -> Iterator[Rule]:
+    """Yield all wrong rules at each discount."""
+    for discount in discounts:
+        for name in RULES:
+            for steps in STEPS if name == "n-step-off-policy" else (1,):
+                yield Rule(name, discount, steps)
+
+
+def targets_of(case: Case, q: Floats, rule: Rule) -> Rival:
+    """Return what a rule makes of Q, and how far Q is from that."""
+    targets = apply_rule(rule.name, the(case.table), q, rule.discount, case.allowed, rule.steps)
+    return Rival(rule.name, rule.words, targets, mean_distance(q, targets, case.learned_pairs), rule.discount)
 
 
 def best_of_each(found: list[Rival]) -> tuple[Rival, ...]:
@@ -279,20 +312,14 @@ def is_endless(rival: Rival) -> bool:
 
 
 def compare_targets(
-    case: Case, q: Floats, known: tuple[float, ...], tried: tuple[float, ...]
+    case: Case, q: Floats, known: tuple[float, ...], targets: list[Rival]
 ) -> tuple[Rival, Rival] | None:
-    """Return the rule whose targets Q is nearest to, if that tells it from the others, and the right rule."""
-    table, pairs, allowed = the(case.table), case.learned_pairs, case.allowed
-    found, rights = [], []
+    """Return the rule whose `targets` Q is nearest to, if that tells it from the others, and the right rule."""
+    pairs, rights = case.learned_pairs, []
     for discount in known:
-        own = planning.bellman(table, greatest_of(q, allowed), discount)
+        own = planning.bellman(the(case.table), greatest_of(q, case.allowed), discount)
         rights.append(Rival("", "its own targets", own, mean_distance(q, own, pairs), discount))
-        for rule in RULES if discount in tried else ():
-            for steps in STEPS if rule == "n-step-off-policy" else (1,):
-                targets = apply_rule(rule, table, q, discount, allowed, steps)
-                words = f"{steps}-step targets under random behavior" if steps > 1 else WORDS[rule]
-                found.append(Rival(rule, words, targets, mean_distance(q, targets, pairs), discount))
-    first, second = best_of_each(found)[:2]
+    first, second = best_of_each(targets)[:2]
     right = min(rights, key=lambda rival: rival.distance)
     apart = min(right.distance, second.distance if second.distance > first.distance else right.distance)
     near = first.distance < min(ON_ITS_WAY * scatter(q[pairs]), NEARER * apart)

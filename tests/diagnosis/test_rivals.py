@@ -68,14 +68,35 @@ def test_n_steps_lie_between_the_optimum_and_random_play():
     assert rivals.n_step_values(chain(), 0.9, 5, 0.0, ALL) == pytest.approx(optimum, abs=1e-5)  # greedy behavior
 
 
+@pytest.mark.parametrize("very_many", [rivals.VERY_MANY, 0])  # with 0, as on a large table
 @pytest.mark.parametrize("rule", [rule for rule in rivals.RULES if rule != "rewards-clipped"])
-def test_every_rule_is_recognized_by_its_values_at_an_unknown_discount(rule):
+def test_every_rule_is_recognized_by_its_values_at_an_unknown_discount(rule, very_many, monkeypatch):
+    monkeypatch.setattr(rivals, "VERY_MANY", very_many)
     table = grid()
     q = rivals.rule_values(rule, table, 0.95, np.ones((25, 4), bool), 5 if rule == "n-step-off-policy" else 1)
     q = q + np.random.default_rng(0).normal(0, 1e-3, q.shape)
     case = case_on(table, q, training_discount=None)
     assert named(table, q, training_discount=None) == ([rule] if case.harmful else [])
     assert case.harmful or rule == "n-step-off-policy"
+
+
+def test_on_a_large_table_fixed_points_of_the_likeliest_rules_alone_are_computed(monkeypatch):
+    monkeypatch.setattr(rivals, "VERY_MANY", 0)
+    monkeypatch.setattr(rivals, "rule_values", computing := Recorder(rivals.rule_values))
+    table = grid()
+    assert named(table, value_iteration(table, 0.9).q[:, ::-1], training_discount=None) == ["actions-permuted"]
+    assert len(computing.calls) == rivals.LIKELIEST
+
+
+class Recorder:
+    """Calls a function, and keeps its arguments."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, []
+
+    def __call__(self, *arguments):
+        self.calls.append(arguments)
+        return self.function(*arguments)
 
 
 def test_clipped_rewards_are_recognized():
