@@ -92,8 +92,12 @@ def difference_alone(network: keras.Model, states: int, parts: Parts = NO_PARTS)
 
 
 def call_three_times(network: keras.Model, states: int, parts: Parts, training: bool | None) -> list[NDArray[Any]]:
-    """Return the Q values of at most `AMONG` states, `[n, A]`: of all together, of the same again, of each alone."""
+    """Return the Q values of at most `AMONG` states, `[n, A]`: of all together, of the same again, of each alone.
+
+    Few states are repeated as a whole, `AMONG` rows or more: of three rows, dropout may leave out the same ones twice.
+    """
     some = np.unique(np.linspace(0, states - 1, min(states, AMONG)).astype(np.int64))
+    some = np.tile(some, -(-AMONG // len(some)))
     return [call_batch(network, some, states, None, block, parts, training) for block in (len(some), len(some), 1)]
 
 
@@ -126,9 +130,10 @@ def find_training_mode(network: keras.Model, states: int, parts: Parts = NO_PART
     avoidable = max(largest_difference(still[0], other) for other in still[1:]) <= slack
     if not avoidable and by_chance <= slack:
         return None
-    greedy = [values.argmax(axis=1) for values in (together, again, alone)]
+    count = min(states, len(together))
+    greedy = [values[:count].argmax(axis=1) for values in (together, again, alone)]
     changing = int(((greedy[0] != greedy[1]) | (greedy[0] != greedy[2])).sum())
-    return TrainingMode(fixed, by_chance, by_others, changing, len(together), avoidable)
+    return TrainingMode(fixed, by_chance, by_others, changing, count, avoidable)
 
 
 def layers_in_training(network: keras.Model) -> tuple[str, ...]:
