@@ -29,6 +29,7 @@ from deeptaxi.api.run_groups import (
     describe_differences,
     find_keys,
     group,
+    keys_on_each_problem,
     without_copies,
 )
 from deeptaxi.api.status import planning_status
@@ -152,7 +153,8 @@ def compare(runs: str | Path | Run | Iterable[str | Path | Run], by: str | Seque
     Args:
         runs: run folders, folders that hold some at any depth, or runs, such as those that `train` returns for `seeds`.
         by: settings to group by, as options or TOML keys name them; or `env`, `network`, `preset`, `folder`. By
-            default those in which the runs differ, besides the seed.
+            default those in which the runs differ, besides the seed. The runs of a sweep on several problems are
+            grouped by `env` too.
 
     Returns:
         The groups with the share of seeds that are optimal, their scores, and the time they took, all with intervals,
@@ -168,12 +170,17 @@ def compare(runs: str | Path | Run | Iterable[str | Path | Run], by: str | Seque
     given = [runs] if isinstance(runs, str | Path) or not isinstance(runs, Iterable) else list(runs)
     names = [by] if isinstance(by, str) else list(by)
     with planning_status("reading the runs …"):
-        results, left_out = gather(given)
-    return compare_results(results, names, left_out)
+        results, left_out, sweeps = gather(given)
+    return compare_results(results, names, left_out, on_each_problem=is_one_sweep(results, sweeps))
 
 
-def gather(given: Sequence[str | Path | Run]) -> tuple[list[RunResult], dict[str, str]]:
-    """Return the results of all runs, and why others are left out, by name."""
+def is_one_sweep(results: Sequence[RunResult], sweeps: Sequence[Path]) -> bool:
+    """Return whether all runs are of the same sweep, which has all settings on each of its problems."""
+    return len(sweeps) == 1 and all(run.folder is not None and sweeps[0] in run.folder.parents for run in results)
+
+
+def gather(given: Sequence[str | Path | Run]) -> tuple[list[RunResult], dict[str, str], list[Path]]:
+    """Return the results of all runs, why others are left out, by name, and the folders of sweeps that they are in."""
     results: list[RunResult] = []
     left_out: dict[str, str] = {}
     sweeps: dict[Path, None] = {}
@@ -192,7 +199,7 @@ def gather(given: Sequence[str | Path | Run]) -> tuple[list[RunResult], dict[str
     for place in sweeps:
         left_out = {**failed_jobs(place), **left_out}
     results += [result_of(run) for run in given if not isinstance(run, str | Path)]
-    return results, left_out
+    return results, left_out, list(sweeps)
 
 
 def failed_jobs(sweep: Path) -> dict[str, str]:
@@ -233,8 +240,10 @@ def result_of(run: Run) -> RunResult:
     )
 
 
-def compare_results(results: Sequence[RunResult], by: Sequence[str], left_out: Mapping[str, str]) -> GroupComparison:
-    """Compare runs that were read. See `compare`."""
+def compare_results(
+    results: Sequence[RunResult], by: Sequence[str], left_out: Mapping[str, str], on_each_problem: bool = False
+) -> GroupComparison:
+    """Compare runs that were read, those on several problems on each of them, or not at all. See `compare`."""
     left_out = dict(left_out)
     if not results:
         some = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:RARE])
@@ -247,8 +256,11 @@ def compare_results(results: Sequence[RunResult], by: Sequence[str], left_out: M
     if not found:
         raise UsageError(f"nothing says how good {unknown[0].name} is, nor the others: train them with a table")
     keys = find_keys(by, found) if by else None
+    several = len({run.environment for run in found}) > 1 and not any(key.of_environment for key in keys or ())
+    if on_each_problem and several:
+        keys = keys_on_each_problem(found, keys)
     check_problems(found, keys)
-    chosen = keys is not None
+    chosen = bool(by)
     keys = keys or default_keys(found)
     score = NORMALIZED if all(run.normalized_score is not None for run in found) else RETURN
     groups = group(found, keys)

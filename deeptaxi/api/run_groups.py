@@ -138,13 +138,20 @@ def check_problems(runs: Sequence[RunResult], keys: Sequence[Key] | None) -> Non
                 )
     if len(first) > 1 and not any(key.of_environment for key in keys or ()):
         (one, run), (two, other) = list(first.items())[:2]
-        within = [name for place in first for name in differing([r for r in runs if r.environment == place])]
-        labels = [short_label(name) for name in dict.fromkeys(within)] if keys is None else [key.label for key in keys]
-        by = " ".join(f"--by {label}" for label in (ENV, *labels))
+        by = " ".join(f"--by {key.label}" for key in keys_on_each_problem(runs, keys))
         raise UsageError(
             f"{run.name} is on {one}, {other.name} on {two}: name runs on one problem, or compare those on each, "
             f"`deeptaxi compare … {by}`; with `-o FILE`, it writes a page too"
         )
+
+
+def keys_on_each_problem(runs: Sequence[RunResult], keys: Sequence[Key] | None) -> list[Key]:
+    """Return keys that compare runs on each of their problems: by these, or by what differs on any of them."""
+    if keys is None:
+        places = dict.fromkeys(run.environment for run in runs)
+        found = [name for place in places for name in differing([run for run in runs if run.environment == place])]
+        keys = [Key(short_label(name), name) for name in dict.fromkeys(found)]
+    return [*find_keys([ENV], runs), *keys]
 
 
 def differing(runs: Sequence[RunResult]) -> list[str]:

@@ -124,6 +124,21 @@ def test_different_problems_are_refused_and_compared_each_by_env(tmp_path: Path)
     assert done.stdout.count("There is one group, and nothing to compare it with.") == 2
 
 
+def test_a_sweep_on_several_problems_is_compared_on_each(tmp_path: Path) -> None:
+    for env, value, optimal in (("CliffWalking-v1", 0.1, 5), ("CliffWalking-v1", 0.2, 0), ("FrozenLake-v1", 0.1, 2)):
+        write_group(tmp_path / f"{env}-{value}", 5, optimal, env=env, optimizer={"learning_rate": value})
+    typed = ["compare", tmp_path, "--by", "learning_rate", "--json"]
+    refused(run(*typed), 2, "is on CliffWalking-v1")
+    (tmp_path / "sweep.toml").write_text('environments = ["CliffWalking-v1", "FrozenLake-v1"]\n')
+    for words in (typed, ["compare", tmp_path, "--json"]):
+        done = run(*words)
+        assert done.exit_code == 0, done.output
+        document = json.loads(done.stdout)
+        assert document["by"] == ["env", "learning_rate"]
+        assert [one["optimal"] for one in document["groups"]] == [5, 0, 2]
+        assert list(document["verdicts"]) == ["CliffWalking-v1", "FrozenLake-v1"]
+
+
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     write_group(tmp_path / "a", 5, 5)
     write_run(tmp_path / "b", seed=9, stopped="interrupted")
