@@ -30,6 +30,7 @@ ENDS = {  # lowest and highest value of activations
 }  # fmt: skip
 NEAR_END = 0.01  # fraction of the range from lowest to highest value
 AMONG = 64  # states asked together
+ROWS = 16  # from which chance does not look like none
 MOST = 0.95  # fraction of the states
 FEW = 32  # weights of a layer
 DRAWN, MOST_DRAWS = 4_096, 16  # weights to compare them with
@@ -94,10 +95,10 @@ def difference_alone(network: keras.Model, states: int, parts: Parts = NO_PARTS)
 def call_three_times(network: keras.Model, states: int, parts: Parts, training: bool | None) -> list[NDArray[Any]]:
     """Return the Q values of at most `AMONG` states, `[n, A]`: of all together, of the same again, of each alone.
 
-    Few states are repeated as a whole, `AMONG` rows or more: of three rows, dropout may leave out the same ones twice.
+    Few states are repeated as a whole, `ROWS` or more: of three rows, dropout may leave out the same ones twice.
     """
     some = np.unique(np.linspace(0, states - 1, min(states, AMONG)).astype(np.int64))
-    some = np.tile(some, -(-AMONG // len(some)))
+    some = np.tile(some, -(-ROWS // len(some)))
     return [call_batch(network, some, states, None, block, parts, training) for block in (len(some), len(some), 1)]
 
 
