@@ -222,16 +222,16 @@ def a_compiled_training_is_the_same_however_it_is_cut() -> None:
 
 @case("jax")
 def groups_are_one_vectorized_program() -> None:
+    from tests.api import test_train_vectorized
     from tests.backend import test_vectorized
-    from tests.experiments import test_vectorized_jobs
 
     test_vectorized.check_calls()
     test_vectorized.check_different_calls()
     Path("groups").mkdir()
-    test_vectorized_jobs.check_agents(Path("groups"))
-    test_vectorized_jobs.check_networks()
-    test_vectorized_jobs.check_failures(Path("groups"))
-    test_vectorized_jobs.check_refusals()
+    test_train_vectorized.check_agents(Path("groups"))
+    test_train_vectorized.check_networks()
+    test_train_vectorized.check_failures(Path("groups"))
+    test_train_vectorized.check_refusals()
 
 
 @case("jax", "torch")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,37 +60,40 @@ class RunOptions:
 PLAIN = RunOptions()
 
 
-def refuse_with_resume(**given: object) -> None:
-    """Reject options that are fixed when a run is resumed.
+def refuse(reason: str, given: Mapping[str, object]) -> None:
+    """Reject options that do not go with another.
+
+    Args:
+        reason: the message, with `{}` for the option.
+        given: options by name; those that are None, False or empty are not given. Zero is.
 
     Raises:
-        UsageError: an option is given; the message names it.
+        UsageError: an option is given.
     """
     for name, value in given.items():
-        if value:
-            raise UsageError(f"--resume continues the run unchanged: leave out --{name}")
+        if value is None or value is False or (isinstance(value, Sized) and not len(value)):
+            continue
+        raise UsageError(reason.format(f"--{name.replace('_', '-')}"))
+
+
+def refuse_with_resume(**given: object) -> None:
+    """Reject options that are fixed when a run is resumed; see `refuse`."""
+    refuse("--resume continues the run unchanged: leave out {}", given)
 
 
 def refuse_with_seeds(**given: object) -> None:
-    """Reject options that do not go with several seeds.
-
-    Raises:
-        UsageError: an option is given; the message names it.
-    """
-    for name, value in given.items():
-        if value is not None and value is not False:
-            raise UsageError(f"--seeds trains one agent for each: leave out --{name.replace('_', '-')}")
+    """Reject options that do not go with several seeds; see `refuse`."""
+    refuse("--seeds trains one agent for each: leave out {}", given)
 
 
 def refuse_alone(**given: object) -> None:
-    """Reject options of several seeds in a training of one.
+    """Reject options of several seeds in a training of one; see `refuse`."""
+    refuse("{} is for the agents of several seeds: give --seeds too", given)
 
-    Raises:
-        UsageError: an option is given; the message names it.
-    """
-    for name, value in given.items():
-        if value:
-            raise UsageError(f"--{name} is for the agents of several seeds: give --seeds too")
+
+def are_given(settings: Mapping[str, object]) -> dict[str, bool]:
+    """Return which settings are given, by name, for `refuse`: all but None, since False may be one."""
+    return {name: value is not None for name, value in settings.items()}
 
 
 def check_compact(compact: bool, resume: Path | None = None, out: object = True, logs: object = None) -> bool:
@@ -109,7 +112,7 @@ def check_compact(compact: bool, resume: Path | None = None, out: object = True,
         if compact and not is_compact(resume):
             raise UsageError("--resume continues the seeds as they were begun, in folders: leave out --compact")
         compact = is_compact(resume)
-    if compact and out is None:
+    elif compact and out is None:
         raise UsageError("--compact saves the agents in a file: give its folder with --out")
     if compact and logs is not None:
         raise UsageError("--compact keeps the logs with the agents: leave out --logs")

@@ -108,15 +108,50 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
     return folder
 
 
-def card_of(run: RunData, folder: Path, config: TrainConfig) -> dict[str, Any]:
-    """Return the card of a finished run that has no folder, with the commands that `folder` would have."""
-    _, history, finished = trained_as(run)
-    about, preset = run.environment.describe(), run.facts["preset"]
-    facts = model_card.card(folder, about, config, finished, preset, disturbed=history.disturbed)
-    if run.episodes is None:
-        return facts
-    facts = {**facts, "episodes": dict(run.episodes)}
-    return {**facts, "limits": model_card.limits(facts)}
+def describe(run: RunData, folder: Path, log: Path | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the card of a finished run in memory, and the other files that describe it, by name.
+
+    Args:
+        run: the run.
+        folder: the run folder that commands on the card name.
+        log: where its log will be, relative to the run folder; None if it has none.
+
+    Raises:
+        UsageError: it is unknown how the run was trained.
+    """
+    trained, table = trained_as(run), own_table(run.environment)
+    files: dict[str, bytes] = {}
+    environment, config = pointing_to_table(folder, table, run.environment, trained.config)
+    about = dict(run.facts)
+    if log is not None:
+        about["log"] = str(log)
+    if table is not None:
+        about["table"] = TABLE_FILE
+    if environment.numbering is not None:
+        file = io.BytesIO()
+        about[FACT] = save_observations(file, environment.numbering)
+        files[OBSERVATIONS_FILE] = file.getvalue()
+    files[CONFIG_FILE] = dump_toml(config, about).encode()
+    facts = model_card.card(
+        folder,
+        environment.describe(),
+        config,
+        trained.finished,
+        run.facts["preset"],
+        disturbed=trained.history.disturbed,
+    )
+    if run.episodes is not None:
+        facts = {**facts, "episodes": dict(run.episodes)}
+        facts = {**facts, "limits": model_card.limits(facts)}
+    return facts, files
+
+
+def write_model(run: RunData, folder: Path) -> None:
+    """Write the network of a run in memory into a temporary folder, and its table, if that has no file of its own."""
+    run.network.save(folder / MODEL_FILE)
+    table = own_table(run.environment)
+    if table is not None:
+        save_table(table, folder / TABLE_FILE)
 
 
 def add_to_group(group: CompactGroup, run: RunData, folder: Path) -> None:
@@ -125,38 +160,17 @@ def add_to_group(group: CompactGroup, run: RunData, folder: Path) -> None:
     Raises:
         DiskError: the file cannot be written.
     """
-    trained, table = trained_as(run), own_table(run.environment)
-    _, config = pointing_to_table(folder, table, run.environment, trained.config)
     if not group.has_shared_files:
-        group.add(SHARED, shared_files(run, table))
-    about = {"log": LOG_FILE, **run.facts, **({} if table is None else {"table": TABLE_FILE})}
-    files: dict[str, bytes] = {}
-    if run.environment.numbering is not None:
-        file = io.BytesIO()
-        about[FACT] = save_observations(file, run.environment.numbering)
-        files[OBSERVATIONS_FILE] = file.getvalue()
+        with TemporaryDirectory(prefix="deeptaxi-") as scratch:
+            write_model(run, Path(scratch))
+            group.add(SHARED, {path.name: path.read_bytes() for path in Path(scratch).iterdir()})
+    card, files = describe(run, folder, Path(LOG_FILE))
     if run.coverage is not None and run.coverage.visits.size:
         files[VISITS_FILE] = visits_file(run.coverage)
-    group.add(
-        folder.name,
-        {
-            **files,
-            CONFIG_FILE: dump_toml(config, about).encode(),
-            CARD_JSON: to_json(card_of(run, folder, config)).encode(),
-            LOG_FILE: logs.text_of(trained.history.records),
-            WEIGHTS_FILE: weights_of(run.network),
-        },
-    )
-
-
-def shared_files(run: RunData, table: TransitionTable | None) -> dict[str, bytes]:
-    """Return the files that the agents of a compact group share: of one of them, without what is its own."""
-    with TemporaryDirectory(prefix="deeptaxi-") as scratch:
-        place = Path(scratch)
-        run.network.save(place / MODEL_FILE)
-        if table is not None:
-            save_table(table, place / TABLE_FILE)
-        return {path.name: path.read_bytes() for path in place.iterdir()}
+    files[CARD_JSON] = to_json(card).encode()
+    files[LOG_FILE] = logs.text_of(trained_as(run).history.records)
+    files[WEIGHTS_FILE] = weights_of(run.network)
+    group.add(folder.name, files)
 
 
 def finish_log(log: logs.Log, folder: Path, coverage: Coverage | None) -> None:

@@ -20,7 +20,7 @@ from deeptaxi.api.job_runner import JobRunner, build_runner
 from deeptaxi.api.networks import GivenNetwork, check_network_name, with_network
 from deeptaxi.api.remote_jobs import RemoteWorkers
 from deeptaxi.api.rich_repr import RichRepr
-from deeptaxi.api.run_options import EVERY, RunOptions, never, refuse_with_resume
+from deeptaxi.api.run_options import EVERY, RunOptions, are_given, never, refuse_with_resume
 from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.status import status
 from deeptaxi.backend import keras_backend
@@ -400,8 +400,9 @@ def sweep(
     remote = RemoteWorkers(scheduler, cluster, cluster_options, workers)
     own, value = with_network(settings, network_args)
     if resume is not None:
-        typed = {"spec": spec, "env": env, "grid": grid, "seeds": seeds is not None, "q-table": q_table, **own}
-        refuse_with_resume(**typed, preset=preset, config=config, out=out, **{"env-arg": env_args})
+        typed = {"spec": spec, "env": env, "grid": grid, "seeds": seeds is not None, **are_given(settings)}
+        fixed = {"q_table": q_table, "preset": preset, "config": config, "out": out}
+        refuse_with_resume(**typed, **fixed, env_arg=env_args, network_arg=network_args)
         folder = Path(resume)
         whole, before = read_sweep(folder)
         trust_network = trust_env

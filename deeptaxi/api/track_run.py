@@ -13,13 +13,11 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from deeptaxi.api.run_data import RunData
-from deeptaxi.api.save_run import card_of, own_table
+from deeptaxi.api.save_run import describe, write_model
 from deeptaxi.api.status import status
-from deeptaxi.config import TrainConfig, dump_toml
-from deeptaxi.mdp.table import save_table
+from deeptaxi.config import TrainConfig
 from deeptaxi.metrics import Record, Tracked, Warned
 from deeptaxi.storage.model_card import describe_verdict, write_card
-from deeptaxi.storage.observations import save_observations
 from deeptaxi.storage.run_folder import (
     CARD_FILE,
     CARD_JSON,
@@ -114,12 +112,9 @@ def write_files(run: RunData, folder: Path) -> Path:
     """Write the files of a run that is not saved into a folder; return the folder."""
     if run.config is None or run.finished is None or run.history is None:
         return folder
-    run.network.save(folder / MODEL_FILE)
-    write_card(folder, card_of(run, Path(run.name), run.config))
-    (folder / CONFIG_FILE).write_text(dump_toml(run.config, run.facts), encoding="utf-8")
-    if (table := own_table(run.environment)) is not None:
-        save_table(table, folder / TABLE_FILE)
-    if run.environment.numbering is not None:
-        with (folder / OBSERVATIONS_FILE).open("wb") as file:
-            save_observations(file, run.environment.numbering)
+    card, files = describe(run, Path(run.name))
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    write_card(folder, card)
+    write_model(run, folder)
     return folder

@@ -15,6 +15,7 @@ from deeptaxi.api.run import Run
 from deeptaxi.api.run_options import (
     EVERY,
     RunOptions,
+    are_given,
     check_compact,
     never,
     refuse_alone,
@@ -40,8 +41,7 @@ from deeptaxi.backend.vectorized import on_accelerator
 from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.experiments.grid import Grid, check_seeds
 from deeptaxi.experiments.results import is_sweep, read_sweep
-from deeptaxi.experiments.vectorized_jobs import VectorizedJobs
-from deeptaxi.experiments.worker_pool import InProcess
+from deeptaxi.experiments.worker_pool import InProcess, VectorizedJobs
 from deeptaxi.learning.callbacks import Event, UserCallbacks
 from deeptaxi.storage.compact_group import CompactGroup
 from deeptaxi.storage.logs import LOGS
@@ -141,31 +141,34 @@ def train(
     )
     own, value = with_network(settings, network_args)
     given = GivenNetwork.of(own, value, trust_env)
-    if seeds is not None or (resume is not None and is_sweep(Path(resume))):
+    trust, continued = trust_env or env is not None, None if resume is None else Path(resume)
+    fixed = {"preset": preset, "config": config, "out": out, "force": force}  # of what is resumed
+    if seeds is not None or (continued is not None and is_sweep(continued)):
         refuse_with_seeds(seed=own.get("seed"), stop_after=stop_after, force=force)
-        runner = JobRunner(None, LOGS, run_options, trust_env or env is not None, table, given, (watching,))
-        if resume is not None:
-            named_env = given_env if table is None else None  # an object is in no file, and given again
-            others = {name: found for name, found in own.items() if name != "network" or value is None}
-            refuse_with_resume(env=named_env, seeds=seeds is not None, preset=preset, config=config, out=out, **others)
-            compact = check_compact(compact, Path(resume), logs=logs)
-            return train_seeds(*read_sweep(Path(resume)), runner, Path(resume), Path(logs or LOGS), watching, compact)
-        values = merge_settings(name, env_args, config, q_table, own)
-        grid = Grid(check_seeds(() if seeds is None else seeds), settings=values, preset=preset)
-        check_compact(compact, out=out, logs=logs)
-        folder = folder_of_seeds(grid, runner, out)
-        return train_seeds(grid, None, runner, folder, Path(logs or LOGS), watching, compact)
+        runner = JobRunner(None, LOGS, run_options, trust, table, given, (watching,))
+        if continued is not None:
+            # Objects are in no file, and are given again.
+            named = {name: one for name, one in settings.items() if name != "network" or value is None}
+            arguments = {} if value is not None else {"network_arg": network_args}
+            refuse_with_resume(env=given_env if table is None else None, seeds=seeds is not None, **fixed)
+            refuse_with_resume(q_table=q_table, env_arg=env_args, **arguments, **are_given(named))
+            grid, before = read_sweep(continued)
+        else:
+            values = merge_settings(name, env_args, config, q_table, own)
+            grid, before = Grid(check_seeds(() if seeds is None else seeds), settings=values, preset=preset), None
+        compact = check_compact(compact, continued, out=out, logs=logs)
+        folder = continued or folder_of_seeds(grid, runner, out)
+        return train_seeds(grid, before, runner, folder, Path(logs or LOGS), watching, compact)
     refuse_alone(compact=compact, vectorized=vectorized)
-    if resume is not None:
-        refuse_with_resume(preset=preset, config=config, out=out, force=force)
+    if continued is not None:
+        refuse_with_resume(**fixed)
         values = merge_settings(name, env_args, None, q_table, own)
-        trust, log_folder = trust_env or env is not None, Path(logs) if logs else None
-        with resume_plan(Path(resume), values, trust, log_folder, stop_after, table, given) as planned:
-            run = run_training(planned, [watching], run_options)
-        return raise_callback_error(run, watching.error)
-    values = merge_settings(name, env_args, config, q_table, own)
-    planned = plan(values, preset, trust_env or env is not None, table, given)
-    with reserve_run_folder(planned, out, logs or LOGS, force, checkpoints) as planned:
+        log_folder = Path(logs) if logs else None
+        opening = resume_plan(continued, values, trust, log_folder, stop_after, table, given)
+    else:
+        values = merge_settings(name, env_args, config, q_table, own)
+        opening = reserve_run_folder(plan(values, preset, trust, table, given), out, logs or LOGS, force, checkpoints)
+    with opening as planned:
         run = run_training(planned, [watching], run_options)
     return raise_callback_error(run, watching.error)
 

@@ -2,7 +2,7 @@
 
 A cure is the text of options (`diagnosis.cures`). The likeliest two are tried alone, so that the one that helps tells
 the cause, and then the settings that are usual for the problem. Trainings begin in turn while the budget of seconds
-lasts, and one that exceeds it is stopped there and judged by its best weights. The diagnosed run stays as it is.
+lasts, and one that exceeds it is stopped there and evaluated by its best weights. The diagnosed run stays as it is.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import tomli_w
 from deeptaxi.api.job_runner import JobRunner
 from deeptaxi.api.networks import GivenNetwork, with_network
 from deeptaxi.api.rich_repr import RichRepr
-from deeptaxi.api.run_options import RunOptions, never, refuse_with_resume
+from deeptaxi.api.run_options import RunOptions, are_given, never, refuse_with_resume
 from deeptaxi.api.settings import Config, Settings, merge_settings
 from deeptaxi.api.sweep import free_folder, median
 from deeptaxi.config import TrainConfig, merge, to_toml, with_literals, without_literals
@@ -184,8 +184,9 @@ def tune(
         raise UsageError("a search names its network: an object of Python has no name in the file of its best settings")
     given = GivenNetwork.of(own, None, trust_env)
     if resume is not None:
-        typed = {"env": env, "space": space, "q-table": q_table, "env-arg": env_args, **own}
-        refuse_with_resume(**typed, config=config, preset=preset)
+        typed = {"env": env, "space": space, **are_given(settings)}
+        fixed = {"q_table": q_table, "preset": preset, "config": config}
+        refuse_with_resume(**typed, **fixed, env_arg=env_args, network_arg=network_args)
     if resume is None and (named or storage is None):
         if "seed" in settings:
             raise UsageError("a search has several seeds: give --seeds")

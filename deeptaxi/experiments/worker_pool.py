@@ -1,8 +1,8 @@
-"""Processes of this machine that run jobs, each one at a time.
+"""What runs jobs on this machine: this process, one after the other or many at once, or several processes.
 
-A worker is a fresh Python, which imports Keras once for all of its jobs; it does not import the user's main script
-again. It hears from the pool over a local socket, and ends as soon as the pool is gone. A job whose worker dies is
-given to another worker once; a job that kills two workers has failed.
+A worker is a process, which runs one job at a time. It is a fresh Python, which imports Keras once for all of its jobs;
+it does not import the user's main script again. It hears from the pool over a local socket, and ends as soon as the
+pool is gone. A job whose worker dies is given to another worker once; a job that kills two workers has failed.
 
 **Affinity.** A program is compiled by each worker that runs it. So a worker is given jobs of a program that it has
 compiled, then of one that nobody has, and only then of one that others have.
@@ -11,6 +11,7 @@ compiled, then of one that nobody has, and only then of one that others have.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import queue
@@ -23,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import IO, Any, Protocol, cast
 
@@ -35,6 +37,7 @@ RunJob = Callable[[Job], Result]
 TRIES = 2  # workers that may die over a job
 POLL = 0.1  # s, between two looks at `stop`
 START = 120  # s that a worker may take to call back
+TOGETHER = 64  # vectorized jobs at a time: each has its files open
 GRACE = 1.0  # s that workers have to end by themselves
 # What a worker runs: as `-P` does, it keeps the current folder off the import path until it has that of the pool.
 BEGIN = """import pickle, sys
@@ -66,6 +69,18 @@ class InProcess:
             if stop():
                 return
             yield self.run_job(job)
+
+
+class VectorizedJobs(InProcess):
+    """Runs jobs of one program in this process, many at a time; see `backend.vectorized`."""
+
+    def run(self, jobs: Iterable[Job], stop: Callable[[], bool]) -> Iterator[Result]:
+        """See `Executor.run`."""
+        from deeptaxi.backend.vectorized import run_together
+
+        left = iter(jobs)
+        while (some := list(itertools.islice(left, TOGETHER))) and not stop():
+            yield from run_together([partial(self.run_job, job) for job in some])
 
 
 @dataclass

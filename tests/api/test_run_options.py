@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deeptaxi.api.run_options import RunOptions, UpdateOptions, refuse_with_resume
+from deeptaxi.api.run_options import RunOptions, UpdateOptions, are_given, refuse_with_resume
 from deeptaxi.errors import UsageError
 
 
@@ -21,10 +21,15 @@ def test_values_that_cannot_be_meant_are_refused(values: dict[str, Any], message
         RunOptions(**values)
 
 
-def test_an_option_that_is_fixed_on_resume_is_refused_by_its_name() -> None:
-    refuse_with_resume(env=None, force=False)
-    with pytest.raises(UsageError, match="leave out --force"):
-        refuse_with_resume(env=None, force=True)
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [({"force": True}, "--force"), ({"seed": 0}, "--seed"), ({"env_arg": {"size": 4}}, "--env-arg"),
+     (are_given({"discount": 0.0}), "--discount"), (are_given({"early_stop": False}), "--early-stop")],
+)  # fmt: skip
+def test_an_option_that_is_fixed_on_resume_is_refused_by_its_name(given: dict[str, Any], option: str) -> None:
+    refuse_with_resume(env=None, force=False, grid={}, spec="", **are_given({"seed": None}))
+    with pytest.raises(UsageError, match=f"leave out {option}$"):
+        refuse_with_resume(**{"env": None, **given})
 
 
 @pytest.mark.parametrize(

@@ -221,10 +221,16 @@ def test_seeds_train_on_objects_of_python_too() -> None:
         deeptaxi.train(chain(), seeds="3,5", seed=1, **settings)
 
 
-@pytest.mark.parametrize("arguments", [{"env": "Taxi-v4"}, {"seeds": 0}, {"learning_rate": 0.1}, {"q_table": True}])
-def test_what_is_resumed_has_its_settings(swept: SweepResult, arguments: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="--resume continues the run unchanged: leave out --"):
-        deeptaxi.sweep(resume=swept.folder, **arguments)
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [({"env": "Taxi-v4"}, "env"), ({"seeds": 0}, "seeds"), ({"learning_rate": 0.1}, "learning-rate"),
+     ({"q_table": True}, "q-table"), ({"epsilon_end": 0.0}, "epsilon-end"), ({"early_stop": False}, "early-stop"),
+     ({"env_args": {"is_slippery": True}}, "env-arg")],
+)  # fmt: skip
+def test_what_is_resumed_has_its_settings(swept: SweepResult, arguments: dict[str, Any], option: str) -> None:
+    for resume in (deeptaxi.sweep, deeptaxi.train):
+        with pytest.raises(UsageError, match=f"--resume continues the run unchanged: leave out --{option}$"):
+            resume(resume=swept.folder, **arguments)
 
 
 def test_no_seeds_are_no_group() -> None:

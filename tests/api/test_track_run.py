@@ -12,13 +12,16 @@ import mlflow
 import pytest
 
 import deeptaxi
+from deeptaxi.api.track_run import write_files
 from deeptaxi.errors import CallbackError, UsageError
 from deeptaxi.learning.callbacks import Event
 from deeptaxi.mdp.table import TransitionTable
 from deeptaxi.metrics import Tracked
 from tests.api.conftest import CHAIN
+from tests.boards import Wander
 from tests.cli.conftest import refused
 from tests.cli.conftest import run as command
+from tests.problems import registered
 
 LONG: dict[str, Any] = {**CHAIN, "early_stop": False, "track": "mlflow"}
 
@@ -75,6 +78,22 @@ def test_seeds_are_named_after_their_folder(table: TransitionTable, tmp_path: Pa
 
 def test_it_trains_to_the_same_weights_as_without(table: TransitionTable, kept: Any) -> None:
     assert deeptaxi.train(table, track=["mlflow"], **CHAIN).weights_digest == kept.weights_digest
+
+
+def test_the_files_of_a_run_in_memory_are_those_of_a_run_folder(table: TransitionTable, tmp_path: Path) -> None:
+    with registered("Wander-v0", Wander) as name:
+        met = deeptaxi.train(name, updates=12, environments=2, batch_size=8, replay_start=16, eval_every=6)
+        opened = deeptaxi.load(write_files(met, new_folder(tmp_path / "met")))
+        assert opened.weights_digest == met.weights_digest
+        assert opened.environment.states == met.environment.states
+    run = deeptaxi.train(table, **CHAIN)
+    opened = deeptaxi.load(write_files(run, new_folder(tmp_path / "run")))
+    assert opened.exact == run.exact
+
+
+def new_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_a_resumed_training_goes_on_in_the_run_of_the_tracker(table: TransitionTable) -> None:

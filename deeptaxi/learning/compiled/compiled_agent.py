@@ -59,7 +59,7 @@ class Known(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the program is told besides the message."""
+    """What the program gets besides the message."""
 
     known: Known
     constant: Hyperparameters
@@ -75,7 +75,7 @@ class ProgramState(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What the host tells the program, unpacked."""
+    """What the host sends to the program, unpacked."""
 
     rows: Any  # int32 [N, 5]
     states: Any  # int32 [N]
