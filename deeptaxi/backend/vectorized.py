@@ -139,7 +139,7 @@ class TaskProgram:
 
 
 class Stack:
-    """The stacked programs of some tasks, and the functions that were compiled for them.
+    """The stacked programs of T tasks, arrays `[T, …]` of their states, and the functions compiled for them.
 
     Args:
         programs: of the tasks, which are alike.

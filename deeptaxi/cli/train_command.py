@@ -12,6 +12,7 @@ import click
 from deeptaxi.api.run_options import (
     EVERY,
     RunOptions,
+    are_given,
     check_compact,
     refuse_alone,
     refuse_with_resume,
@@ -19,7 +20,6 @@ from deeptaxi.api.run_options import (
 )
 from deeptaxi.api.status import shown_by
 from deeptaxi.cli import options, signals
-from deeptaxi.errors import UsageError
 from deeptaxi.metrics import Record, Started, Warned
 from deeptaxi.tracking.tracker import TRACKERS
 
@@ -29,14 +29,8 @@ if TYPE_CHECKING:
     from deeptaxi.api.run import Run
     from deeptaxi.api.train_run import Plan
 
-RUN_OPTIONS = (
-    "stop_after",
-    "checkpoints",
-    "checkpoint_every",
-    "tensorboard",
-    "track",
-    "vectorized",
-)  # options of `RunOptions`
+# Options of `RunOptions`.
+RUN_OPTIONS = ("stop_after", "checkpoints", "checkpoint_every", "tensorboard", "track", "vectorized")
 PRESET_HELP = (
     "Settings of `deeptaxi presets`; without ENV its environment too. `table` derives them from the transition table, "
     "`none` takes the plain defaults.  [default: the one that fits]"
@@ -172,9 +166,9 @@ def train_seeds(
     compact = check_compact(compact, resume, logs=logs)
     refuse_with_seeds(seed=typed.get("seed"), stop_after=run_options["stop_after"], force=fixed.pop("force"))
     if resume is not None:
-        refuse_with_resume(env=env, seeds=seeds, **fixed)
-        if typed or env_args:
-            raise UsageError("--resume continues the seeds as they were begun: leave out the other settings")
+        arguments = {"env_arg": env_args, "network_arg": given.get("network__kwargs")}
+        own = are_given(options.settings_by_name(given))
+        refuse_with_resume(env=env, seeds=seeds, **fixed, **arguments, **own)
     else:
         settings = merge_settings(env, env_args, fixed["config"], fixed["q_table"], typed)
         grid = Grid(parse_seeds(seeds or "0"), settings=settings, preset=fixed["preset"])

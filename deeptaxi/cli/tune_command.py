@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from deeptaxi.api.run_options import are_given, refuse_with_resume
 from deeptaxi.cli import options, signals
 from deeptaxi.errors import UsageError
 
@@ -63,8 +64,11 @@ def command(
     --resume continues.
     """
     typed = options.given_settings(given)
-    if resume is not None and any((env, env_args, seeds, space, sampler_seed, config_file, preset, q_table, typed)):
-        raise UsageError("--resume continues a search as it was begun: leave out the other settings")
+    if resume is not None:
+        fixed = {"config": config_file, "preset": preset, "q_table": q_table, "sampler_seed": sampler_seed}
+        arguments = {"env_arg": env_args, "network_arg": given.get("network__kwargs")}
+        settings = are_given(options.settings_by_name(given))
+        refuse_with_resume(env=env, seeds=seeds, space=space, **fixed, **arguments, **settings)
     if "seed" in typed:
         raise UsageError("a search has several seeds: give --seeds")
     from deeptaxi.api.settings import merge_settings

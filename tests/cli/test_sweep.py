@@ -43,6 +43,8 @@ def test_seeds_train_an_agent_each(type_in: TypeIn) -> None:
     document = json.loads(result.stdout)
     assert (result.exit_code, document["sweep"], document["optimal"]) == (0, "models/frozenlake-v1-q-table-seeds", 2)
     assert [run["seed"] for run in document["runs"]] == [0, 1]
+    for words in (["--discount", 0], ["--no-early-stop"], ["--env-arg", "is_slippery=true"]):
+        refused(type_in("train", "--resume", document["sweep"], *words), 2, f"leave out {words[0].replace('no-', '')}")
     table = type_in("train", "--resume", document["sweep"])
     assert document["runs"][1]["weights_digest"][:12] in table.stdout
     assert "2 of 2 proven optimal" in table.stdout

@@ -37,7 +37,9 @@ def test_a_search_prints_one_document_and_resumes(type_in: TypeIn) -> None:
 
 
 def test_wrong_use(type_in: TypeIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused(type_in("tune", "--resume", "found", "--seeds", "0-1"), 2, "--resume continues a search as it was begun")
+    refused(type_in("tune", "--resume", "found", "--seeds", "0-1"), 2, "leave out --seeds")
+    refused(type_in("tune", "--resume", "found", "--sampler-seed", 0), 2, "leave out --sampler-seed")
+    refused(type_in("tune", "--resume", "found", "--discount", 0), 2, "leave out --discount")
     refused(type_in(*SEARCH, "--seed", 1), 2, "a search has several seeds: give --seeds")
     refused(type_in("tune"), 2, "nothing to train: name an environment")
     refused(type_in("tune", "--storage", "sqlite:///x.db", "--study", "x"), 2, "name ENV to begin it")
