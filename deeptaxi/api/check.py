@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 from deeptaxi.api.environments import EnvLike, EnvSpec
 from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.status import status
-from deeptaxi.mdp.compliance import Compliance, check_compliance
-from deeptaxi.mdp.environment import Environment
+from deeptaxi.diagnosis import environment_checks
+from deeptaxi.diagnosis.case import Case, Finding, Unchecked, play_random_sample
+from deeptaxi.errors import DeepTaxiError
+from deeptaxi.mdp.compliance import NO_TABLE, Compliance, Fault, check_compliance
+from deeptaxi.mdp.contract import blaming, closing
+from deeptaxi.mdp.environment import DEFAULT_DISCOUNT, Environment, known_mask
+from deeptaxi.mdp.verify import CHECK_SEED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+ANSWERS = "whether answers depend on the state and the action alone"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,7 +66,9 @@ class Checked(RichRepr):
 def check(env: EnvLike, *, env_args: Mapping[str, Any] | None = None, time_limit: int | None = None) -> Checked:
     """Check an environment against Gymnasium's API, its seed and its table `P`, and list all faults at once.
 
-    It is played for 20,000 random steps, or 60 seconds, in spite of its faults. A table is only opened.
+    It is played for 20,000 random steps, or 60 seconds, in spite of its faults. If it has no `P` and no fault, it is
+    played for as many again, or 3 seconds, to see whether what it returns depends on the state and the action alone. A
+    table is only opened.
 
     Args:
         env: an environment, as `train` takes it.
@@ -73,11 +82,53 @@ def check(env: EnvLike, *, env_args: Mapping[str, Any] | None = None, time_limit
         UsageError: the environment does not exist or cannot be made, so that there is nothing to check.
         DeepTaxiError: it is a table that is damaged.
     """
-    found = EnvSpec(env, env_args or {}, time_limit, discover=False).unopened()
-    if isinstance(found, Environment):
-        return Checked(found.config.id, table_opened(found))
+    spec = EnvSpec(env, env_args or {}, time_limit, discover=False)
+    made = spec.unopened()
+    if isinstance(made, Environment):
+        return Checked(made.config.id, table_opened(made))
     with status("checking the environment …"):
-        return Checked(found[0].id, check_compliance(*found))
+        found = check_compliance(*made)
+        if not found.faults and NO_TABLE in found.notes:
+            check_answers(spec.open(), found)
+    return Checked(made[0].id, found)
+
+
+def check_answers(environment: Environment, found: Compliance) -> None:
+    """Check by random play what `diagnose` looks for in an environment without a table; what is severe is a fault."""
+    if shows_mask(environment):
+        found.notes.append(f"{ANSWERS} was not checked: random play would ignore the action masks that it shows")
+        return
+    try:
+        sample = play_random_sample(environment, known_mask(environment), CHECK_SEED)
+    except DeepTaxiError as error:  # it fails too rarely for the steps before
+        found.faults.append(Fault("step", str(error)))
+        return
+    case = Case(
+        environment.config, environment.states, environment.actions, environment.horizon, DEFAULT_DISCOUNT,
+        random_play=sample, binned=environment.binned,
+    )  # fmt: skip
+    results = [(check.name, check(case)) for check in environment_checks.CHECKS]
+    findings = [result for _, result in results if isinstance(result, Finding)]
+    for finding in findings:
+        message = f"{finding.name}: {finding.summary}; {finding.cure}"
+        if finding.severity == "severe":
+            found.faults.append(Fault(finding.name, message))
+        else:
+            found.notes.append(message)
+    unchecked = [name for name, result in results if isinstance(result, Unchecked)]
+    steps = f"{len(sample.state):,} more random steps"
+    if unchecked:
+        found.notes.append(f"{', '.join(unchecked)} were not checked: {environment_checks.BINNED}")
+    elif len(sample.state) < environment_checks.ENOUGH:
+        found.notes.append(f"{ANSWERS} was not checked: {steps} are too few")
+    elif not findings:
+        found.passed.append(f"answers: {steps} show none that depend on more than the state and the action")
+
+
+def shows_mask(environment: Environment) -> bool:
+    """Whether an environment shows an action mask for its current state alone."""
+    with blaming(environment.config.id), closing(environment.make_numbered()) as env:
+        return "action_mask" in env.reset(seed=CHECK_SEED)[1]
 
 
 def table_opened(environment: Environment) -> Compliance:

@@ -21,8 +21,9 @@ def command(env: str, env_args: dict[str, Any], time_limit: int | None, as_json:
     """Check ENV against Gymnasium's API, and list all its faults at once.
 
     ENV is what `deeptaxi train` takes. It is played for 20,000 random steps, or 60 seconds, in spite of its faults:
-    spaces, reset, step, action mask, the same seed twice, and its table P against what it does. Exit code 1: it has a
-    fault.
+    spaces, reset, step, action mask, the same seed twice, and its table P against what it does. Without P, further
+    random steps show a goal that truncates, a hidden time limit, late observations and late rewards. Exit code 1: it
+    has a fault.
     """
     from deeptaxi.api.check import check
     from deeptaxi.display import console

@@ -56,7 +56,8 @@ class Fault:
     """Something that an environment does against Gymnasium's API, or a table that is not true.
 
     Attributes:
-        part: what is at fault: `observation_space`, `action_space`, `reset`, `step`, `seed`, `action_mask` or `P`.
+        part: what is at fault: `observation_space`, `action_space`, `reset`, `step`, `seed`, `action_mask` or `P`; or
+            the name of a finding of `diagnose`.
         message: the call, the value and what is expected, in one line.
         step: the number of the step at which it came first, over all episodes; 0 in a reset; None where none is played.
         times: how often it came.

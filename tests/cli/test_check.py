@@ -7,8 +7,11 @@ import pytest
 from click.testing import Result
 
 import deeptaxi
+from deeptaxi.diagnosis import case
 from deeptaxi.mdp import compliance
 from tests.cli.conftest import refused, run
+from tests.diagnosis.test_environment_checks import DrawnTruncation, Field, GoalTruncates, Lag
+from tests.mdp.test_compliance import Guarded
 from tests.mdp.test_contract import NoOptions, Walk
 from tests.problems import chain, registered
 
@@ -32,6 +35,7 @@ def test_no_faults_is_exit_code_0() -> None:
         found = json.loads(run("check", name, "--json").stdout)
     assert found["ok"]
     assert (found["environment"], found["faults"], found["steps"]) == ("Walk-v0", [], 300)
+    assert found["passed"][-1].startswith("answers: 20,000 more random steps show none")
     assert found["notes"] == ["no P; `deeptaxi discover` finds the table of an environment whose chance is finite"]
 
 
@@ -48,3 +52,35 @@ def test_from_python_an_object_is_checked() -> None:
     assert repr(found) == "Checked(in-memory/NoOptions: 1 fault)"
     assert "✗ reset() does not take 'options'" in str(found)
     assert deeptaxi.check(chain()).ok
+
+
+def test_what_depends_on_the_past_is_a_fault_as_diagnose_names_it() -> None:
+    for kind, name in ((GoalTruncates, "termination-as-truncation"), (Lag, "observations-lag")):
+        (fault,) = deeptaxi.check(kind).found.faults
+        assert fault.part == name
+        assert fault.message.startswith(f"{name}: ")
+    with registered("Lag-v0", Lag) as name:
+        found = run("check", name)
+    assert found.exit_code == 1
+    assert "✗ observations-lag: the next observation depends on the action before" in found.stdout
+
+
+def test_what_does_no_severe_harm_is_a_note() -> None:
+    found = deeptaxi.check(DrawnTruncation)
+    assert found.ok
+    assert found.found.notes[-1].startswith("hidden-time-limit: ")
+    assert not any(line.startswith("answers: ") for line in found.found.passed)
+
+
+def test_what_random_play_cannot_show_is_not_called_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    masked = deeptaxi.check(Guarded).found
+    assert not masked.faults  # which random actions would be
+    assert "action masks" in masked.notes[-1]
+    binned = deeptaxi.check("CartPole-v1").found
+    assert binned.notes[-1].startswith("hidden-time-limit, observations-lag, rewards-late were not checked: ")
+    monkeypatch.setattr(case, "STEPS", 500)
+    few = deeptaxi.check(Field).found
+    assert "512 more random steps" in few.notes[-1]  # of 16 copies
+    assert "too few" in few.notes[-1]
+    for found in (masked, binned, few):
+        assert not any(line.startswith("answers: ") for line in found.passed)
