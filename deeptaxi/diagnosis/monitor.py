@@ -24,7 +24,8 @@ import numpy as np
 
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.diagnosis.exploration import LITTLE_EPSILON, epsilon_at_end, exploration_cure
-from deeptaxi.diagnosis.forecast import MOST_STATES, Training, foresee
+from deeptaxi.diagnosis.forecast import MOST_STATES, foresee
+from deeptaxi.diagnosis.ideal_training import Training
 from deeptaxi.diagnosis.learning_curves import OVERSHOT, fresh_noise, lower_rate
 from deeptaxi.diagnosis.policy import EXCESS
 from deeptaxi.mdp import planning

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from deeptaxi.diagnosis import cures, forecast
-from deeptaxi.diagnosis.forecast import FACTS, Training, foresee, mean_epsilon, sum_of_rates
+from deeptaxi.diagnosis.forecast import FACTS, foresee
+from deeptaxi.diagnosis.ideal_training import Training
 from deeptaxi.diagnosis.monitor import Monitor
 from deeptaxi.diagnosis.run_checks import diagnose
 from deeptaxi.metrics import Started
@@ -118,19 +119,6 @@ def test_close_arms_with_noise_need_expected_updates():
     assert foreseen(arms, updates=50, replay={"batch_size": 8}, target={"backup": "expected"}) == []
 
 
-def test_the_sum_of_rates_follows_the_schedule():
-    known = {"updates": 1_000, "optimizer": {"learning_rate": 0.1, "final_fraction": 0.0}}
-    for schedule, total in (("constant", 100), ("linear", 50), ("cosine", 50)):
-        rates = {**known["optimizer"], "schedule": schedule}
-        assert sum_of_rates(config(updates=1_000, optimizer=rates)) == pytest.approx(total, rel=1e-2)
-    halfway = config(updates=1_000, schedule_updates=500, optimizer={**known["optimizer"], "schedule": "linear"})
-    assert sum_of_rates(halfway) == pytest.approx(25, rel=1e-2)
-
-
-def test_epsilon_is_averaged_over_the_training():
-    assert mean_epsilon(config(exploration={"start": 1.0, "end": 0.5, "fraction": 0.5})) == pytest.approx(0.625)
-
-
 @pytest.mark.parametrize(
     ("settings", "bad"),
     [
@@ -155,13 +143,6 @@ def test_only_a_fact_that_leaves_a_bad_policy_is_warned_of(settings, bad):
     watch = Monitor(config(**{**SOUND, **settings}), chain())
     warned = {warning.finding for warning in watch(STARTED)}
     assert warned == {name for name, fact in found.items() if fact.leaves_bad_policy}
-
-
-@pytest.mark.parametrize("period", [500, 1_500])
-def test_where_values_get_to_is_as_many_sweeps_as_the_target_network_is_refreshed(period):
-    away = build([[surely(s, 0), surely(min(s + 1, 3), float(s == 3), s == 3)] for s in range(4)])  # depth 4
-    stale = training(away, target={"polyak": 1.0, "period": period}, network=TABLE)
-    assert (stale.score_reached == pytest.approx(1)) is (period == 500)
 
 
 def test_sums_under_behavior_that_ends_greedy_settle_on_a_good_policy():
@@ -211,14 +192,6 @@ def test_a_fact_that_an_ideal_training_overcomes_is_a_warning():
         case = case_on(chain(), [[0.0, 1.0]] * 3, config=slow)
         found = [forecast.check_fact(name, case) for name in ("learning-rate-too-low", "untrained")]
         assert {finding.severity for finding in found if finding is not None} == {severity}
-
-
-def test_a_step_that_falls_before_the_values_overflow_may_find_a_good_policy():
-    for schedule, batch, overflows in (("constant", 60, True), ("cosine", 60, True), ("cosine", 25, False)):
-        optimizer = {"name": "sgd", "tabular_step": 0.5, "schedule": schedule}
-        step = training(network=TABLE, optimizer=optimizer, replay={"batch_size": batch})
-        score = forecast.overshooting_score(step, 0.5)
-        assert (score is not None and score < forecast.GOOD) is overflows
 
 
 def test_hard_copies_that_carry_no_value_back_are_no_lack_of_updates():
