@@ -33,6 +33,7 @@ from functools import partial
 import numpy as np
 
 from deeptaxi.diagnosis.case import Case, Check, Finding, Sample, Severity, Unchecked, the
+from deeptaxi.mdp.discovery import AT_A_PLACE, HIDES, TRUNCATES
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
 FEW = 5  # endings from which nothing is concluded
@@ -48,8 +49,6 @@ RESIDUAL = 0.3  # variance of rewards given the transition before, over that giv
 LEFT = 0.01  # of the variance of rewards, by their own transitions
 SHARE = 0.05  # of later transitions that pay as the first of an episode
 REPEATED = 3  # occurrences of a transition whose rewards are compared
-HIDES = "hides something: "  # in the reason why no table was discovered
-TRUNCATES = "it truncates episodes by itself, "
 HIDDEN = ("hidden-time-limit", "observations-lag", "rewards-late")
 BINNED = "its observations are real numbers in bins, whose past matters anyway"
 
@@ -138,7 +137,7 @@ def termination_as_truncation(case: Case) -> Finding | None:
 
 def truncation_in_the_walk(case: Case) -> Finding | None:
     """Return what the walk through the states says of places that chance hardly ever comes to."""
-    steps, found, _ = case.missing("table").partition(TRUNCATES)[2].partition(": what ends an episode in some state")
+    steps, found, _ = case.missing("table").partition(TRUNCATES)[2].partition(AT_A_PLACE)
     if not found:
         return None
     seen = f"walking through its states, it truncates episodes by itself, {steps}: that is a place, not a limit of time"

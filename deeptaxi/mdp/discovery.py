@@ -43,6 +43,9 @@ QUICK = Limits(states=50_000, branches=40_000, seconds=5.0)  # for a table that 
 NAMED = 100_000  # states of a table that get names
 NAMED_LETTERS = 20_000_000  # of all these names together, each as long as the longest
 BELIEFS = 100_000
+# Words in the reason why there is no table, by which `diagnose` finds what it quotes.
+HIDES, TRUNCATES = "hides something: ", "it truncates episodes by itself, "
+AT_A_PLACE = ": what ends an episode in some state"
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,8 +277,8 @@ def own_limit(walk: Walk) -> int | None:
     if found and max(*found, longest + 1) > min(found):
         other = f"once after {max(found)}" if len(found) > 1 else f"and another continued after {longest}"
         raise NotDiscoverableError(
-            f"it truncates episodes by itself, once after {min(found)} steps, {other}: what ends an episode in some "
-            "state is a termination, return terminated=True there; a limit of steps is a fixed one"
+            f"{TRUNCATES}once after {min(found)} steps, {other}{AT_A_PLACE} is a termination, return terminated=True "
+            "there; a limit of steps is a fixed one"
         )
     return min(found, default=walk.box.time_limit)
 
@@ -301,7 +304,7 @@ def describe_hidden(
             kept = [walk.snapshots[firsts[node]] for node in far_apart(beliefs.beliefs[one], beliefs.beliefs[other])]
             which = "" if numbered else f" (state {state})"
             return (
-                f"its observation {names.state(state)}{which} hides something: {texts[0]} and {texts[1]} have "
+                f"its observation {names.state(state)}{which} {HIDES}{texts[0]} and {texts[1]} have "
                 f"different futures there{differing(walk, *kept)}"
             )
         first[state] = number

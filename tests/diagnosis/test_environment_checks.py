@@ -14,6 +14,7 @@ import deeptaxi
 from deeptaxi.api.environments import EnvSpec
 from deeptaxi.diagnosis.case import Finding, Unchecked, play_random_sample
 from deeptaxi.diagnosis.environment_checks import CHECKS, conditional_entropy, deviation, information
+from deeptaxi.mdp.discovery import AT_A_PLACE, TRUNCATES
 from tests.diagnosis.cases import checked, history, progress, unseen
 
 SIDE, LIMIT = 4, 60
@@ -47,7 +48,7 @@ class Field(gymnasium.Env):
 
 
 class GoalTruncates(Field):
-    """The goal is told by `truncated`."""
+    """The goal truncates."""
 
     def step(self, action):
         observation, reward, terminated, truncated, info = super().step(action)
@@ -214,10 +215,7 @@ def test_gymnasiums_own_environments_have_none(name, settings):
     assert named(played(name, **settings)) == {}
 
 
-TRUNCATED = (  # as discovery says it
-    "it truncates episodes by itself, once after 7 steps, once after 9: what ends an episode in some state is a "
-    "termination, return terminated=True there; a limit of steps is a fixed one"
-)
+TRUNCATED = f"{TRUNCATES}once after 7 steps, once after 9{AT_A_PLACE} is a termination"  # as discovery says it
 COLUMNS = ("state", "action", "reward", "next_state", "terminated", "truncated", "time", "greedy", "previous")
 
 
@@ -241,7 +239,7 @@ def test_a_goal_that_only_the_policy_reaches_is_found_where_others_last_longer()
     assert found(reached, reached) is None  # after 6 steps always, as far as is known: a limit
 
 
-def test_places_and_limits_are_told_with_their_steps():
+def test_places_and_limits_are_named_with_their_steps():
     place = named(played_once(GoalTruncates))["termination-as-truncation"].evidence
     assert (place["state"], place["reward"], place["episodes_terminated"]) == (GOAL, 1, 0)
     assert 6 <= place["first_step"] < place["last_step"] < LIMIT
