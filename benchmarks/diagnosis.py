@@ -128,8 +128,8 @@ def show(results: dict[str, list[Row]]) -> str:
     for row in results.get("presets", []):
         count = row["seeds"]
         other = ", ".join(f"`{name}` {times}" for name, times in row["other"].items()) or "none"
-        told = f"{row['severe']} of {count} | {row['warned_while_training']} of {count}"
-        lines.append(f"| `{row['preset']}` | {told} | {other} |")
+        alarms = f"{row['severe']} of {count} | {row['warned_while_training']} of {count}"
+        lines.append(f"| `{row['preset']}` | {alarms} | {other} |")
     for row in results.get("random", []):
         lines += ["", "| random trainings | |", "| --- | --- |"]
         lines += [f"| {key.replace('_', ' ')} | {value or 0} |" for key, value in row.items()]

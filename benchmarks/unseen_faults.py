@@ -308,7 +308,7 @@ class Row:
     named: str | None = None  # the cause named first; None if no cause is
     findings: tuple[str, ...] = ()
     exit_code: int = 0
-    told_before: bool = False  # by `train`, before its first update
+    warned_before: bool = False  # by `train`, before its first update
     cure: str | None = None
     cured: bool | None = None  # by the first cure, typed as it is; None if it has none
     cured_by_trying: bool | None = None
@@ -320,8 +320,8 @@ class Row:
         return self.named in self.causes
 
 
-def judge(row: Row, found: Any) -> None:
-    """Write down what a diagnosis names."""
+def add_findings(row: Row, found: Any) -> None:
+    """Add what a diagnosis names."""
     row.findings = tuple(f"{finding.name}:{finding.severity}" for finding in found.findings)
     row.exit_code = 3 if found.severe else 0
     named = [f for f in found.findings if f.name not in SYMPTOMS and f.severity != "note"]
@@ -344,10 +344,10 @@ def of_setting(problem: Problem, setting: Setting, part: str, seed: int, cure: b
         row.harmful, row.findings = False, (f"refused: {error}",)
         return row
     first = [record for record in run.history.records if record.kind == "warning" and record.update == 0]
-    row.told_before = bool(first)
+    row.warned_before = bool(first)
     found = deeptaxi.diagnose(run, cure=cure, budget=60)
     row.harmful = bool(found.optimal is False and (run.exact["normalized_score"] or 0) < GOOD)
-    judge(row, found)
+    add_findings(row, found)
     row.seconds = time.monotonic() - begun
     if not row.harmful or not cure or not found.findings:
         return row
@@ -370,7 +370,7 @@ def of_model(problem: Problem, fault: tuple[str, tuple[str, ...], Any], part: st
     found = deeptaxi.diagnose(model, env if env is not None else problem.env(), **where if env is None else {})
     nearly = any(finding.name == "not-optimal" and finding.severity == "note" for finding in found.findings)
     row.harmful = (found.optimal is not True and not nearly) or env is not None  # broken however it is played
-    judge(row, found)
+    add_findings(row, found)
     return row
 
 
@@ -416,7 +416,7 @@ def summary(found: list[Row]) -> dict[str, Any]:
         "first_cure_works": sum(bool(row.cured) for row in typed),
         "trials": sum(row.cured_by_trying is not None for row in harmful),
         "cured_by_trying": sum(bool(row.cured_by_trying) for row in harmful),
-        "told_before_update_1": sum(row.told_before for row in harmful),
+        "warned_before_update_1": sum(row.warned_before for row in harmful),
         "falsely_named": dict(Counter(f"{row.fault}: {row.named}" for row in harmful if row.named and not row.right)),
     }
 
@@ -436,10 +436,10 @@ def main() -> None:
     for row in rows(asked.part, seeds, not asked.no_cures, asked.kinds, asked.problem):
         found.append(row)
         mark = "harmless" if not row.harmful else "right" if row.right else "FALSE" if row.named else "unproven"
-        said = (
+        line = (
             f"{mark:9} {row.problem:11} {row.fault:34} {row.named or '-':28} {row.cured!s:5} {row.cured_by_trying!s:5}"
         )
-        print(said, "told" if row.told_before else "", row.cure or "", " ".join(row.findings), flush=True)
+        print(line, "warned" if row.warned_before else "", row.cure or "", " ".join(row.findings), flush=True)
         if asked.out:
             with asked.out.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(row)) + "\n")

@@ -1,4 +1,4 @@
-"""The agents that deeptaxi ships in `models/`: ``python -m benchmarks.zoo`` makes them anew, from the presets.
+"""The agents that deeptaxi ships in `models/`: ``python -m benchmarks.zoo`` makes them again, from the presets.
 
 One for every preset of a problem with a transition table but `LEFT_OUT`, by seed 0, as a user trains it:
 ``deeptaxi train --preset``. Each takes its place once its exact verdict is what is promised of its preset, and then
@@ -98,7 +98,7 @@ def make(name: str, preset: Preset, models: Path) -> None:
 
 
 def deflate(path: Path) -> None:
-    """Write a `.keras` file anew with its parts compressed; Keras stores them as they are."""
+    """Rewrite a `.keras` file with its parts compressed; Keras stores them as they are."""
     with zipfile.ZipFile(path) as archive:
         parts = [(info, archive.read(info)) for info in archive.infolist()]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:

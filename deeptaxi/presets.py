@@ -59,7 +59,7 @@ class PresetStudy:
         seeds: those that each trial trained, such as ``"0-9"``.
         unseen_seeds: those on which the preset and what was found were compared.
         objective: by which trials were compared.
-        outcome: ``"stands"``, or by how much what was found is better.
+        outcome: ``"stands"``, ``"beaten"``, or ``"beaten in updates, not in CPU seconds"``.
         shipped: figures of the preset on the unseen seeds: how many are `optimal`, and the medians of `updates` to the
             optimum and of `cpu_seconds`.
         best: likewise, of what was found, with its `settings`; empty if that is the preset.

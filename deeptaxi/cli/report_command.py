@@ -74,7 +74,7 @@ def command(
         err().print(f"Note: {remark}", soft_wrap=True)
     if as_json:
         options.print_json(made.to_dict())
-        return 128 + signal_number if signal_number else 0
-    more = f", and {len(made.figures)} pictures in {figures}" if made.figures else ""
-    screen().print(f"Wrote {path} ({made.bytes / 1000:.0f} KB){more}", soft_wrap=True)
+    else:
+        more = f", and {len(made.figures)} pictures in {figures}" if made.figures else ""
+        screen().print(f"Wrote {path} ({made.bytes / 1000:.0f} KB){more}", soft_wrap=True)
     return 128 + signal_number if signal_number else 0

@@ -128,7 +128,7 @@ def sampled_loops(case: Case) -> Finding | Unchecked | None:
     ]
     if ends[1] == 0:
         return Unchecked("random episodes do not end by themselves either")
-    if ends[0] > 0.5 * ends[1] or sample.reward[sample.greedy].mean() > 0:  # it may earn most by going on
+    if ends[0] > 0.5 * ends[1] or sample.reward[sample.greedy].mean() > 0:  # it may earn most by never ending
         return None
     seen = f"{1 - ends[0]:.0%} of its episodes do not end by themselves"
     if not sample.episodes[0]:

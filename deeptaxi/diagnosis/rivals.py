@@ -1,10 +1,10 @@
 """Rivals: the values that Q settles on if the updates follow another rule, or if rows and columns mean something else.
 
 Each rule has its fixed point, as the right one has Q*, and each is computed from the transition table. With V(s) the
-greatest Q of a state, c the probability that the episode goes on, and r the expected reward:
+greatest Q of a state, c the probability that the episode continues, and r the expected reward:
 
     no bootstrap            r
-    done inverted           r + γ · Σ p · terminated · V(s'): what should end goes on, what should go on ends
+    done inverted           r + γ · Σ p · terminated · V(s'): what should end continues, what should continue ends
     mean over actions       r + γ · c · mean Q(s'), which is the value of random play, as SARSA at ε = 1 learns it
     min over actions        r + γ · c · min Q(s')
     own state               r + γ · c · V(s): the next state is stored as the state itself
@@ -314,7 +314,7 @@ def is_endless(rival: Rival) -> bool:
 def compare_targets(
     case: Case, q: Floats, known: tuple[float, ...], targets: list[Rival]
 ) -> tuple[Rival, Rival] | None:
-    """Return the rule whose `targets` Q is nearest to, if that tells it from the others, and the right rule."""
+    """Return the rule whose `targets` Q is nearest to, if that distinguishes it from the others, and the right rule."""
     pairs, rights = case.learned_pairs, []
     for discount in known:
         own = planning.bellman(the(case.table), greatest_of(q, case.allowed), discount)
@@ -333,7 +333,7 @@ def scatter(values: Floats) -> float:
 
 WORDS = {
     "no-bootstrap": "the rewards alone",
-    "done-inverted": "a problem that goes on where it should end",
+    "done-inverted": "a problem that continues where it should end",
     "mean-in-place-of-max": "the mean over the next actions",
     "min-in-place-of-max": "the least over the next actions",
     "own-state-bootstrapped": "targets that bootstrap from the same state",

@@ -33,7 +33,7 @@ def test_the_right_rule_learns_the_optimum():
     assert q == pytest.approx(value_iteration(table, 0.9).q, abs=0.2)
 
 
-def test_a_fault_is_judged_by_the_cause_that_is_named_first():
+def test_a_fault_is_counted_by_the_cause_that_is_named_first():
     maze = TABLES["maze"]
     swapped = value_iteration(maze, 0.97).q[:, [1, 0, 2, 3]]
     problem = Problem("maze", lambda: maze, {})

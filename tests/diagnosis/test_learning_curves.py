@@ -126,7 +126,7 @@ def test_a_log_with_some_nan_q_values_is_diagnosed_all_the_same(name, known):
 
 
 def corridor(length):
-    """Action 1 goes on, and earns 1 at the end; action 0, the first of ties, stays."""
+    """Action 1 moves on, and earns 1 at the end; action 0, the first of ties, stays."""
     return build(
         [[surely(s, 0), surely(min(s + 1, length - 1), float(s == length - 1), s == length - 1)] for s in range(length)]
     )

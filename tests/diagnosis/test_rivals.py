@@ -46,7 +46,7 @@ def named(table, q, **known):
         ("mean-in-place-of-max", None),
         ("min-in-place-of-max", [[0, 0], [0, 0], [1, 0]]),  # to stay is always the least
         ("own-state-bootstrapped", [[0, 0], [0, 0], [1, 0.9]]),  # only the last state has a value of its own
-        ("done-inverted", [[0, 0], [0, 0], [10, 0]]),  # the end goes on, and pays again
+        ("done-inverted", [[0, 0], [0, 0], [10, 0]]),  # the end continues, and pays again
     ],
 )
 def test_fixed_points_are_those_of_their_rules(rule, expected):
