@@ -171,7 +171,6 @@ def with_network(case: Case, opened: OpenedModel) -> Case:
         return case
     from deeptaxi.network.encodings import parts_for
     from deeptaxi.network.inspect import find_training_mode, look_into
-    from deeptaxi.network.structure import structure_of
 
     if case.table is not None and not case.broken:
         states = np.flatnonzero(case.reached)
@@ -181,8 +180,7 @@ def with_network(case: Case, opened: OpenedModel) -> Case:
         states = np.arange(case.states)
     parts = parts_for(opened.network, opened.environment)
     facts = look_into(opened.network, states, case.states, parts)
-    ours = structure_of(opened.network) is not None
-    mode = None if ours else find_training_mode(opened.network, case.states, parts)
+    mode = find_training_mode(opened.network, case.states, parts)
     return dataclasses.replace(case, network=facts, training_mode=mode)
 
 

@@ -121,6 +121,8 @@ def check_answers(environment: Environment, found: Compliance) -> None:
         found.notes.append(f"{', '.join(unchecked)} were not checked: {environment_checks.BINNED}")
     elif len(sample.state) < environment_checks.ENOUGH:
         found.notes.append(f"{ANSWERS} was not checked: {steps} are too few")
+    elif not sample.reward.any():  # as where that of a goal is late, and so never comes
+        found.notes.append(f"{steps} paid nothing but 0: look at the reward of the step that reaches the goal")
     elif not findings:
         found.passed.append(f"answers: {steps} show none that depend on more than the state and the action")
 

@@ -36,12 +36,12 @@ from deeptaxi.diagnosis.case import Case, Check, Finding, Sample, Severity, Unch
 from deeptaxi.mdp.discovery import AT_A_PLACE, HIDES, TRUNCATES
 from deeptaxi.mdp.table import Bools, Floats, Ints
 
-FEW = 5  # endings from which nothing is concluded
+FEW = 5  # endings, below which nothing is concluded
 ALWAYS = 2  # occurrences of a transition that always ends
 PLACES = 0.9  # of the truncated transitions, at such places
 HALF = 0.5  # of them, at places where episodes continue at other times
 SURE = 6.0  # standard deviations
-ENOUGH = 1_000  # transitions
+ENOUGH = 1_000  # transitions, below which nothing is concluded of the past
 INFORMATION = 0.05  # nats
 EXPLAINED = 0.2  # of the entropy of the next state
 NOTHING = 0.1  # of the information in the action before
@@ -336,6 +336,15 @@ def occurrences(keys: Ints) -> Ints:
     return np.bincount(numbers)[numbers]
 
 
+def variance_within(values: Floats, keys: Ints) -> float:
+    """Return the variance of `values` about the means of equal keys, both `[n]`; 0 if no key is there twice."""
+    numbers = groups(keys)
+    count = np.bincount(numbers)
+    mean = np.bincount(numbers, values) / count
+    free = len(values) - len(count)
+    return float(((values - mean[numbers]) ** 2).sum() / free) if free else 0.0
+
+
 def no_reward_seen(case: Case) -> Finding | None:
     """Detect that neither random play, nor the policy, nor the training was ever paid anything."""
     sample, played, history = the(case.random_play), case.sample, case.history
@@ -356,15 +365,6 @@ def no_reward_seen(case: Case) -> Finding | None:
         "look at the reward of the step that reaches the goal; if it is there, let episodes begin near it, or "
         "explore for longer with a larger ε",
     )
-
-
-def variance_within(values: Floats, keys: Ints) -> float:
-    """Return the variance of `values` about the means of equal keys, both `[n]`; 0 if no key is there twice."""
-    numbers = groups(keys)
-    count = np.bincount(numbers)
-    mean = np.bincount(numbers, values) / count
-    free = len(values) - len(count)
-    return float(((values - mean[numbers]) ** 2).sum() / free) if free else 0.0
 
 
 def of_random_play(look: Callable[[Case], Finding | Unchecked | None], case: Case) -> Finding | Unchecked | None:

@@ -181,12 +181,12 @@ def best_of_sweeps(training: Training, shorten: Callable[[Floats, float], Floats
 
 
 def cut_moves(moves: Floats, longest: float) -> Floats:
-    """Return moves of which each is at most the longest one."""
+    """Return moves `[S, A]`, each cut to at most the longest one."""
     return np.clip(moves, -longest, longest)
 
 
 def scale_moves(moves: Floats, longest: float) -> Floats:
-    """Return moves scaled alike, so that the largest is at most the longest one."""
+    """Return moves `[S, A]` scaled alike, so that the largest is at most the longest one."""
     return moves * min(1.0, longest / max(float(np.abs(moves).max()), 1e-30))
 
 
@@ -222,7 +222,7 @@ def sum_of_rates(config: TrainConfig) -> float:
 
 
 def share_of_rate(config: TrainConfig, update: Floats) -> Floats:
-    """Return the step size at updates as a share of the initial one, by the schedule."""
+    """Return the step size at each `update`, `[n]`, as a share of the initial one, by the schedule."""
     p, last = np.minimum(update / config.schedule_length, 1.0), config.optimizer.final_fraction
     shapes: dict[str, Callable[[Floats], Floats]] = {
         "linear": lambda p: 1 + (last - 1) * p,

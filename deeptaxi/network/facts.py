@@ -35,7 +35,7 @@ class NetworkFacts:
         hidden: the hidden layers with a nonlinear activation, from input to output.
         states: number of states that the units were observed in.
         biases_at_zero: whether it has biases, and each of them is exactly 0, as layers are made.
-        as_initialized: whether its weights are as their initializers draw them; None if that cannot be told.
+        as_initialized: whether its weights are as their initializers draw them; None if that is unknown.
     """
 
     state_input: str

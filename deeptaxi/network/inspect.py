@@ -103,13 +103,13 @@ def call_three_times(network: keras.Model, states: int, parts: Parts, training: 
 
 
 def largest_difference(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Return the largest absolute difference; NaN counts as equal to anything."""
+    """Return the largest absolute difference of two arrays of equal shape; NaN counts as equal to anything."""
     difference = np.abs(one - other)
     return float(np.max(difference, initial=0.0, where=~np.isnan(difference)))
 
 
 def find_training_mode(network: keras.Model, states: int, parts: Parts = NO_PARTS) -> TrainingMode | None:
-    """Return how the answers of a network from elsewhere vary because it computes as in training when it acts.
+    """Return how the answers of a network vary because it computes as in training when it acts.
 
     It is called as ``model(x)``, where layers keep a ``training=True`` that the model was built with, while `fit` and
     `predict` set theirs. None if that is a function of the state, or if only the other states in the batch change it
@@ -227,7 +227,7 @@ def biases_at_zero(network: keras.Model) -> bool:
 
 
 def as_initialized(network: keras.Model) -> bool | None:
-    """Return whether all weights of a network are as their initializers draw them; None if that cannot be told.
+    """Return whether all weights of a network are as their initializers draw them; None if that is unknown.
 
     Weights that begin at a constant must have that value. Those that are drawn at random, at least `FEW` in a layer,
     are compared with others drawn by the same initializer: by the two-sample test of Kolmogorov and Smirnov at
@@ -265,7 +265,7 @@ def has_range(initializer: keras.initializers.Initializer) -> bool:
 
 
 def is_drawn(weights: NDArray[Any], drawn: NDArray[Any], limited: bool) -> bool:
-    """Return whether weights may have been drawn as others were; True if they are too few to tell."""
+    """Return whether weights may be drawn as others `[n, *weights.shape]` are; True if they are too few to say."""
     from scipy.stats import ks_2samp
 
     if weights.size < FEW or not np.isfinite(weights).all():

@@ -10,7 +10,7 @@ import deeptaxi
 from deeptaxi.diagnosis import case
 from deeptaxi.mdp import compliance
 from tests.cli.conftest import refused, run
-from tests.diagnosis.test_environment_checks import DrawnTruncation, Field, GoalTruncates, Lag
+from tests.diagnosis.test_environment_checks import DrawnTruncation, Field, GoalAlone, GoalTruncates, Lag
 from tests.mdp.test_compliance import Guarded
 from tests.mdp.test_contract import NoOptions, Walk
 from tests.problems import chain, registered
@@ -78,9 +78,11 @@ def test_what_random_play_cannot_show_is_not_called_passed(monkeypatch: pytest.M
     assert "action masks" in masked.notes[-1]
     binned = deeptaxi.check("CartPole-v1").found
     assert binned.notes[-1].startswith("hidden-time-limit, observations-lag, rewards-late were not checked: ")
+    unpaid = deeptaxi.check(GoalAlone).found
+    assert unpaid.notes[-1].startswith("20,000 more random steps paid nothing but 0: ")
     monkeypatch.setattr(case, "STEPS", 500)
     few = deeptaxi.check(Field).found
     assert "512 more random steps" in few.notes[-1]  # of 16 copies
     assert "too few" in few.notes[-1]
-    for found in (masked, binned, few):
+    for found in (masked, binned, unpaid, few):
         assert not any(line.startswith("answers: ") for line in found.passed)
