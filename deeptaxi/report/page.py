@@ -212,7 +212,7 @@ def words(content: Content) -> dict[str, Any]:
     """Return all text of the template, without the charts."""
     subject, run = content.subject, content.subject.run
     return {
-        "title": brief(content.environment["id"]),
+        "title": title_of(content),
         "environment": content.environment,
         "unavailable": content.unavailable,
         "verdict": headline(content),
@@ -243,6 +243,19 @@ def words(content: Content) -> dict[str, Any]:
     }
 
 
+def title_of(content: Content) -> str:
+    """Return the environment that the page is about; of groups on several, all of them."""
+    if content.groups is None:
+        return brief(content.environment["id"])
+    places = environments_of(content.groups)
+    return brief(content.environment["id"] if len(places) == 1 else ", ".join(places))
+
+
+def environments_of(groups: GroupContent) -> list[str]:
+    """Return the environments of groups, each once."""
+    return list(dict.fromkeys(group["environment"] for group in groups.comparison["groups"]))
+
+
 def group_words(groups: GroupContent) -> dict[str, Any]:
     """Return the template's text about groups of runs."""
     found = groups.comparison
@@ -250,6 +263,7 @@ def group_words(groups: GroupContent) -> dict[str, Any]:
         "verdicts": found["verdict"].split("\n"),
         "count": sum(len(one["runs"]) for one in found["groups"]),
         "groups": len(found["groups"]),
+        "environments": environments_of(groups),
         "tables": [
             {
                 "title": signs(part.title),

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deeptaxi
 from deeptaxi.config import EnvironmentConfig, TrainConfig
 from deeptaxi.evaluation.comparison import Comparison, compare
 from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.mdp.describe import GridMap, Layer, Names, grid_map, names_of
 from deeptaxi.metrics import Evaluated, History, Progress
-from deeptaxi.report.content import Content, ReportedRun, Subject
+from deeptaxi.report.content import Content, GroupContent, ReportedRun, Subject
 from deeptaxi.report.page import describe_apart, page
 from tests.problems import opened
 from tests.report.outline import check_sound
+from tests.written_runs import write_group
 
 
 def history(seed: int = 0, every: int = 1) -> History:
@@ -51,6 +53,19 @@ def test_the_map_of_an_optimal_policy_marks_nothing(name):
     assert "var(--vermillion)" not in svg
     assert "wrong" not in svg
     assert svg.count("optimal action") == 1
+
+
+def test_groups_on_several_environments_are_titled_by_all(tmp_path: Path) -> None:
+    for env in ("CliffWalking-v1", "FrozenLake-v1"):
+        write_group(tmp_path / env, 2, 2, env=env)
+    compared = deeptaxi.compare(tmp_path, by="env")
+    curves = {
+        (one.group.environment, one.group.label): [run.curve for run in one.group.runs] for one in compared.groups
+    }
+    content = content_of("CliffWalking-v1", optimal_q("CliffWalking-v1"))
+    html = page(dataclasses.replace(content, groups=GroupContent(compared.to_dict(), curves))).html
+    assert "<h1>CliffWalking-v1, FrozenLake-v1</h1>" in html
+    assert "4 runs in 2 groups, and the best of them, which is on CliffWalking-v1: 48 states, 4 actions," in html
 
 
 def wrong_at(name: str, state: int, action: int) -> str:
