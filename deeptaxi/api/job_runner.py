@@ -58,12 +58,18 @@ class JobRunner:
     _planned: tuple[Any, Plan] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, job: Job) -> dict[str, Any]:
-        """Train a job; return its line, which says why if it failed."""
+        """Train a job; return its line, which says why if it failed.
+
+        Raises:
+            DeepTaxiError: the file of a compact group cannot be written, which is no fault of the job.
+        """
         began, cpu = time.perf_counter(), time.process_time()
         run, reason = None, ""
         try:
             run = self.train(job)
         except DeepTaxiError as error:
+            if self.group is not None and self.group.failed:
+                raise
             reason = one_line(error, 500)
         except MemoryError:
             reason = "not enough memory"
@@ -77,7 +83,7 @@ class JobRunner:
                 return failed(job, one_line(watcher.error, 500))
         line = describe_job(job, run)
         if self.group is not None and self.folder is not None:
-            line["run"] = str(self.folder / job.name)
+            line |= {"run": str(self.folder / job.name), "compact": True}
         spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
         return {**line, **spent}
 

@@ -40,7 +40,7 @@ from deeptaxi.experiments.results import DONE, SweepFolder, is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import Executor, InProcess, WorkerPool
 from deeptaxi.io.atomic import make_folder, remove_if_empty
 from deeptaxi.io.locks import TRAINING, lock
-from deeptaxi.storage.compact_group import agents_in
+from deeptaxi.storage.compact_group import agents_in, check_no_agent
 from deeptaxi.storage.logs import LOG_FILE, LOGS
 from deeptaxi.storage.run_folder import MODEL_FILE
 from deeptaxi.storage.runs import MODELS, check_ours, default_name
@@ -243,6 +243,7 @@ def open_sweep_folder(folder: Path, logs: Path, grid: Grid, resumed: bool) -> It
         UsageError: it is taken, or another process writes to it; or the logs are those of another sweep.
         DeepTaxiError: it cannot be written to.
     """
+    check_no_agent(folder)
     with ExitStack() as undoing:
         for new in reversed(make_folder(folder)):
             undoing.callback(remove_if_empty, new)

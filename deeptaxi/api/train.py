@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -38,7 +39,7 @@ from deeptaxi.api.train_run import plan, reserve_run_folder, resume_plan, run_tr
 from deeptaxi.backend import keras_backend
 from deeptaxi.backend.exactness import chosen_backend
 from deeptaxi.backend.vectorized import on_accelerator
-from deeptaxi.errors import CallbackError, UsageError
+from deeptaxi.errors import CallbackError, DiskError, UsageError
 from deeptaxi.experiments.grid import Grid, check_seeds
 from deeptaxi.experiments.results import is_sweep, read_sweep
 from deeptaxi.experiments.worker_pool import InProcess, VectorizedJobs
@@ -223,6 +224,7 @@ def train_seeds(
     Raises:
         UsageError: the folder is taken.
         CallbackError: a callback of the user failed.
+        DiskError: the folder cannot be written to; it can be continued.
     """
     runs: dict[str, Run] = {}
 
@@ -236,13 +238,19 @@ def train_seeds(
         watch(line, progress)
 
     executor = choose_executor(runner, grid)
+    compact = compact or any(line.get("compact") for line in (before or {}).values())  # even if its file is gone
     if folder is None:
         return replace(run_grid(grid, executor, None, before, runner.options.stop, keep), runs=runs)
     runner.logs = logs / folder.resolve().name
     with open_sweep_folder(folder, runner.logs, grid, before is not None) as writing:
         runner.folder = folder
-        with closing(CompactGroup(folder)) if compact else nullcontext() as runner.group:
-            return run_grid(grid, executor, writing, before, runner.options.stop, keep)
+        try:
+            with closing(CompactGroup(folder)) if compact else nullcontext() as runner.group:
+                return run_grid(grid, executor, writing, before, runner.options.stop, keep)
+        except DiskError as error:
+            if folder.is_dir():
+                error.args = (f"{error}; then `deeptaxi train --resume {shlex.quote(str(folder))}` continues",)
+            raise
 
 
 def choose_executor(runner: JobRunner, grid: Grid) -> InProcess:

@@ -16,11 +16,11 @@ from deeptaxi.cli import options
 @click.option(
     "--start", metavar="STATE", help="Where episodes start: a state's number or name, several with commas, or uniform."
 )
-@click.option("--discount", type=click.FloatRange(0, 1), help="Discount that the problem is meant with.")
+@click.option("--discount", type=options.FiniteRange(0, 1), help="Discount that the problem is meant with.")
 @options.time_limit_option
 @click.option(
     "--prior",
-    type=click.FloatRange(0),
+    type=options.FiniteRange(0),
     metavar="ALPHA",
     help="Dirichlet prior of logged data, added to the count of every next state.  [default: 0]",
 )

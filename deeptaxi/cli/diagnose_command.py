@@ -34,7 +34,7 @@ def diagnose_with_cures(model: Any, budget: float | None, **asked: Any) -> tuple
 @options.objective_discount_option("the run's own, else the table's, else 0.99")
 @click.option(
     "--discount",
-    type=click.FloatRange(0, 1),
+    type=options.FiniteRange(0, 1),
     help="Discount that the model was trained with.  [default: the run's own, else unknown]",
 )
 @click.option(

@@ -30,7 +30,7 @@ STATES, BRANCHES, SECONDS = 1_000_000, 50_000_000, 600.0  # as in `mdp.walk.Limi
 )
 @click.option(
     "--max-seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=options.FiniteRange(0, min_open=True),
     default=SECONDS,
     help=f"CPU time to take at most.  [default: {SECONDS:g}]",
 )

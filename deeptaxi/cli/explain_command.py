@@ -113,7 +113,7 @@ def shapes_an_update(path: tuple[str, ...]) -> bool:
 @click.option("--compare", "comparing", is_flag=True, help="Compare the overwrite recipe with the masked gradient.")
 @click.option(
     "--target-noise",
-    type=click.FloatRange(0, min_open=True),
+    type=options.FiniteRange(0, min_open=True),
     help="Add noise of this standard deviation to the target network's weights, as if it lagged behind.",
 )
 @click.option("--config", "config_file", type=options.PATH, metavar="FILE", help="TOML file of settings.")

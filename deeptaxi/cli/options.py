@@ -34,6 +34,17 @@ class NonEmptyPath(click.Path):
 PATH = NonEmptyPath(path_type=Path)
 
 
+class FiniteRange(click.FloatRange):
+    """Numbers within a range, of which NaN is none, whatever it is compared with."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reject NaN."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
 def keyword_arguments(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
     """Parse KEY=VALUE strings into keyword arguments."""
     found: dict[str, Any] = {}
@@ -109,7 +120,7 @@ def objective_discount_option(default: str) -> Callable[[Function], Function]:
     """Add ``--objective-discount``; `default` describes the default in the help text."""
     return click.option(
         "--objective-discount",
-        type=click.FloatRange(0, 1),
+        type=FiniteRange(0, 1),
         help=f"Discount of the value that decides what is optimal.  [default: {default}]",
     )
 
@@ -132,7 +143,7 @@ def budget_option(function: Function) -> Function:
     """Add ``--budget``."""
     return click.option(
         "--budget",
-        type=click.FloatRange(0, min_open=True),
+        type=FiniteRange(0, min_open=True),
         metavar="SECONDS",
         help=f"Time for all cures together.  [default: {CURE_BUDGET:g}]",
     )(function)

@@ -56,7 +56,7 @@ ID, BUILDER = ("environment", "id"), ("network", "builder")  # settings that may
 @click.option("--resume", type=options.PATH, metavar="FOLDER", help="Continue the sweep of a folder.")
 @click.option(
     "--checkpoint-every",
-    type=click.FloatRange(0, min_open=True),
+    type=options.FiniteRange(0, min_open=True),
     metavar="SECONDS",
     default=EVERY,
     help=f"Time from one checkpoint of a training to the next.  [default: {EVERY:g}]",

@@ -66,7 +66,7 @@ PRESET_HELP = (
 @click.option("--stop-after", type=click.IntRange(1), metavar="UPDATE", help="End after this update, to resume later.")
 @click.option(
     "--checkpoint-every",
-    type=click.FloatRange(0, min_open=True),
+    type=options.FiniteRange(0, min_open=True),
     metavar="SECONDS",
     default=EVERY,
     help=f"Time from one checkpoint to the next; it changes nothing in the result.  [default: {EVERY:g}]",

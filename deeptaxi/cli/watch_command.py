@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the environment.")
 @click.option("--state", "start", type=int, metavar="S", help="State to start in.  [default: the environment's starts]")
 @click.option("--max-steps", type=click.IntRange(1), help="Steps before an episode is stopped.  [default: the horizon]")
-@click.option("--speed", type=click.FloatRange(0.1, 1000), default=4.0, show_default=True, help="Steps per second.")
+@click.option("--speed", type=options.FiniteRange(0.1, 1000), default=4.0, show_default=True, help="Steps per second.")
 @click.option("--step", "by_key", is_flag=True, help="Wait for a key at every step; q ends.")
 @click.option("--plain", is_flag=True, help="Print the steps one below the other, without colors or pauses.")
 @click.option("--gif", type=options.PATH, metavar="FILE", help="Write the environment's pictures to FILE instead.")

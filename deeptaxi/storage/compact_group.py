@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import shutil
 import sqlite3
 import time
@@ -58,6 +59,9 @@ class CompactGroup:
     Args:
         folder: the folder of the group; it exists.
 
+    Attributes:
+        failed: whether an agent could not be written; nor can any other then.
+
     Raises:
         DiskError: the file cannot be written.
         DeepTaxiError: it is damaged.
@@ -65,6 +69,8 @@ class CompactGroup:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / AGENTS_FILE
+        self.failed = False
+        check_is_file(self._path)
         self._committed = time.monotonic()
         with faults(self._path):
             # Trainings that run together have threads, of which one runs at a time.
@@ -88,6 +94,7 @@ class CompactGroup:
             DiskError: the disk is full, or the file cannot be written.
         """
         rows = [(agent, name, zlib.compress(content)) for name, content in files.items()]
+        failed, self.failed = self.failed, True
         with faults(self._path):
             self._connection.execute("DELETE FROM file WHERE agent = ?", (agent,))
             self._connection.executemany("INSERT INTO file VALUES (?, ?, ?)", rows)
@@ -96,6 +103,7 @@ class CompactGroup:
             elif time.monotonic() - self._committed > COMMIT_SECONDS:
                 self._connection.commit()
                 self._committed = time.monotonic()
+        self.failed = failed
 
     def close(self) -> None:
         """Write what is left to the disk.
@@ -115,7 +123,22 @@ def faults(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise DiskError(f"cannot write {path}: {one_line(error)}") from None
     except (sqlite3.Error, zlib.error, UnicodeError) as error:
-        raise DeepTaxiError(f"{path} is damaged: {one_line(error)}") from None
+        raise DeepTaxiError(
+            f"{path} is damaged: {one_line(error)}; once it is moved away, --resume trains its agents again"
+        ) from None
+
+
+def check_is_file(path: Path) -> None:
+    """Reject a folder, a pipe or a link to nowhere in place of the file, which SQLite would wait for, or not explain.
+
+    Raises:
+        DeepTaxiError: it is none of which agents can be read.
+    """
+    if os.path.lexists(path) and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no file"
+        raise DeepTaxiError(
+            f"{path} is {kind}, not the agents of a group; once it is moved away, --resume trains them again"
+        )
 
 
 class Agent(NamedTuple):
@@ -130,6 +153,18 @@ def find_agent(path: Path) -> Agent | None:
     return Agent(path.parent, path.name) if is_compact(path.parent) and not path.exists() else None
 
 
+def check_no_agent(path: Path) -> None:
+    """Reject the path of an agent of a compact group as that of something new, which would hide the agent.
+
+    Raises:
+        UsageError: there is such an agent.
+        DeepTaxiError: the file of the group is damaged.
+    """
+    agent = find_agent(path)
+    if agent is not None and agent.name in agents_in(agent.folder):
+        raise UsageError(f"{path} is an agent of a compact group; choose another --out")
+
+
 @contextlib.contextmanager
 def open_agents(folder: Path) -> Iterator[sqlite3.Connection]:
     """Open the agents of a group for reading.
@@ -138,6 +173,7 @@ def open_agents(folder: Path) -> Iterator[sqlite3.Connection]:
         DeepTaxiError: the file cannot be read, is damaged, or of a newer deeptaxi.
     """
     path = folder / AGENTS_FILE
+    check_is_file(path)
     address = f"file:{quote(str(path.resolve()))}"
     try:
         try:
@@ -221,6 +257,7 @@ def unpack(agent: Agent) -> Path:
         UsageError: the group has no such agent.
         DeepTaxiError: its file is damaged.
     """
+    check_is_file(agent.folder / AGENTS_FILE)
     group, modified = agent.folder.resolve(), (agent.folder / AGENTS_FILE).stat().st_mtime_ns
     known = unpacked_groups.get(group)
     if known is None or known.modified != modified:
@@ -235,8 +272,9 @@ def unpack(agent: Agent) -> Path:
         return place
     own = read_files(agent.folder, agent.name, OWN_FILES)
     if CONFIG_FILE not in own:
-        some = ", ".join(printable(name) for name in agents_in(agent.folder)[:3])
-        raise UsageError(f"{agent.folder} has no agent '{printable(agent.name)}': it has {some or 'none yet'}, …")
+        names = agents_in(agent.folder)
+        some = ", ".join([*map(printable, names[:3]), *(["…"] if len(names) > 3 else [])])
+        raise UsageError(f"{agent.folder} has no agent '{printable(agent.name)}': it has {some or 'none yet'}")
     found = {*own, *(path.name for path in shared_files.iterdir())}
     missing = next((name for name in (CARD_JSON, LOG_FILE, WEIGHTS_FILE, MODEL_FILE) if name not in found), None)
     if missing is not None:

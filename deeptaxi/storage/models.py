@@ -6,6 +6,7 @@ a file written by a newer version, the error says to upgrade.
 
 from __future__ import annotations
 
+import itertools
 import io
 import json
 import re
@@ -37,7 +38,7 @@ from deeptaxi.mdp.environment import Environment
 from deeptaxi.metrics import History, read_history
 from deeptaxi.storage import checkpoints, keras_file, keras_h5
 from deeptaxi.storage.checkpoints import Checkpoint
-from deeptaxi.storage.compact_group import WEIGHTS_FILE, find_agent, unpack
+from deeptaxi.storage.compact_group import WEIGHTS_FILE, agents_in, find_agent, unpack
 from deeptaxi.storage.formats import MODEL_ENDINGS, ModelKind
 from deeptaxi.storage.keras_file import CodeError, UnregisteredError, load_model
 from deeptaxi.storage.keras_h5 import load_model as load_hdf5
@@ -281,15 +282,27 @@ def find_model(model: Path, trust: bool = False) -> ModelSource:
             return ModelSource(model, str(model), None, "served")
         if not path.is_file():
             known = describe_unfinished(model)
-            raise UsageError(str(known) if known else f"{model} is not a run folder: it holds no {MODEL_FILE}")
+            raise UsageError(str(known) if known else describe_no_run(model))
         if not (model / CONFIG_FILE).is_file():
             raise DeepTaxiError(f"{model} is not complete: it holds no {CONFIG_FILE}; name {path} and --env instead")
         check_deeptaxi(model / CONFIG_FILE)
         return ModelSource(path, str(model), read_config(model), trust=trust)
     if not model.exists():
+        if find_agent(model.parent) is not None:
+            raise UsageError(f"{model.parent} is an agent of a compact group, without files: name it itself")
         known = describe_unfinished(model.parent if model.name == MODEL_FILE else model)
         raise UsageError(str(known) if known else f"no model at {model}: expected a run folder or a model file")
     return ModelSource(model, str(model), None, kind_of_file(model))
+
+
+def describe_no_run(folder: Path) -> str:
+    """Return why a folder is not that of a run, and which are, if it holds some."""
+    members = [folder / name for name in agents_in(folder)]
+    below = itertools.chain(members, *(folder.glob(f"{'*/' * depth}{MODEL_FILE}") for depth in (1, 2)))
+    if (first := next(below, None)) is not None:
+        first = first.parent if first.name == MODEL_FILE else first
+        return f"{folder} holds several runs: name one of them, such as {shlex.quote(str(first))}"
+    return f"{folder} is not a run folder: it holds no {MODEL_FILE}"
 
 
 def kind_of_file(path: Path) -> ModelKind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 MODEL_FILE, CONFIG_FILE, CARD_FILE, CARD_JSON = "model.keras", "config.toml", "card.md", "card.json"  # in a run folder
@@ -12,5 +13,8 @@ CHECKPOINTS = "checkpoints"  # folder in a run folder
 
 
 def is_compact(folder: Path) -> bool:
-    """Return whether a folder is that of a group whose agents are in one file; see `storage.compact_group`."""
-    return (folder / AGENTS_FILE).is_file()
+    """Return whether a folder is that of a group whose agents are in one file; see `storage.compact_group`.
+
+    So it is if that file cannot be opened, because it is a folder, say, or a link to nowhere.
+    """
+    return os.path.lexists(folder / AGENTS_FILE)

@@ -140,7 +140,7 @@ def run_folders(paths: Sequence[Path]) -> Iterator[Path]:
         found = False
         for place, folders, files in os.walk(path):
             folders[:] = sorted((name for name in folders if not name.startswith(".")), key=by_numbers)
-            if AGENTS_FILE in files:
+            if AGENTS_FILE in (*files, *folders):
                 folders.clear()
                 members = [Path(place) / name for name in sorted(agents_in(Path(place)), key=by_numbers)]
                 new = [member for member in members if member.resolve() not in seen]

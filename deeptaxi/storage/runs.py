@@ -57,6 +57,7 @@ from deeptaxi.mdp.numbering import NumberingCodec
 from deeptaxi.mdp.table import ARRAYS, TransitionTable, save_table
 from deeptaxi.metrics import Finished, read_history, to_json
 from deeptaxi.storage import keras_file, model_card
+from deeptaxi.storage.compact_group import check_no_agent
 from deeptaxi.storage.logs import LOG_FILE, PREVIOUS
 from deeptaxi.storage.model_card import card, describe_versions, limits, read_card, training_command, write_card
 from deeptaxi.storage.observations import FACT, save_observations
@@ -152,6 +153,7 @@ def reserve(folder: Path, logs: Path, force: bool, table: bool = False) -> RunFo
             process is writing there (`InUseError`).
         DeepTaxiError: a folder cannot be written to.
     """
+    check_no_agent(folder)
     log = logs / folder.resolve().name / LOG_FILE
     files = (*FILES, OBSERVATIONS_FILE, *((TABLE_FILE,) if table else ()))
     with ExitStack() as undoing:

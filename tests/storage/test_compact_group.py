@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import zlib
@@ -220,3 +221,64 @@ def test_a_name_that_leads_elsewhere_is_no_agent(group: Path) -> None:
     change(group, "UPDATE file SET name = '../config.toml' WHERE name = 'visits.npz'")
     place = unpack(compact_group.Agent(group, "seed-0"))
     assert not (place.parent / "config.toml").exists()
+
+
+def test_an_agent_is_not_hidden_by_something_new(group: Path) -> None:
+    fault = "group/seed-1 is an agent of a compact group; choose another --out"
+    with pytest.raises(UsageError, match=fault):
+        deeptaxi.train("FrozenLake-v1", out=group / "seed-1", **LAKE)
+    with pytest.raises(UsageError, match=fault):
+        train(group / "seed-1", compact=True)
+    with pytest.raises(UsageError, match=fault):
+        deeptaxi.load(group / "seed-0").save(group / "seed-1")
+    assert not (group / "seed-1").exists()
+    assert deeptaxi.load(group / "seed-0").save(group / "best").folder == group / "best"
+
+
+@pytest.mark.parametrize("kind", ["gone", "folder", "nowhere", "pipe"])
+def test_a_group_whose_file_is_gone_stays_compact(group: Path, kind: str) -> None:
+    path = group / AGENTS_FILE
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "nowhere":
+        path.symlink_to("nowhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    if kind != "gone":
+        for use in (lambda: deeptaxi.load(group / "seed-0"), lambda: deeptaxi.compare(group), lambda: resumed(group)):
+            with pytest.raises(DeepTaxiError, match="not the agents of a group; once it is moved away, --resume"):
+                use()
+        path.rename(group.parent / "moved")
+    resumed(group)
+    assert agents_in(group) == ["seed-0", "seed-1"]
+    assert not (group / "seed-0").exists()
+
+
+def resumed(group: Path) -> SweepResult:
+    return deeptaxi.train(resume=group)
+
+
+def test_a_file_that_cannot_be_written_ends_the_training_of_all(tmp_path: Path) -> None:
+    folder, ended = tmp_path / "group", []
+
+    def replace_file(event: Any) -> None:
+        if type(event).__name__ == "Finished":
+            ended.append(event)
+            (folder / AGENTS_FILE).rename(tmp_path / "moved")
+
+    with pytest.raises(DeepTaxiError, match=rf"cannot write .*; then `deeptaxi train --resume {folder}` continues"):
+        train(folder, compact=True, callbacks=[replace_file], seeds="0-3")
+    assert len(ended) == 1
+    assert len(list(resumed(folder).runs)) == 0
+    assert agents_in(folder) == [f"seed-{seed}" for seed in range(4)]
+
+
+def test_a_group_is_no_run_and_says_which_are(group: Path, both: tuple[SweepResult, SweepResult]) -> None:
+    for folder in (group, both[0].folder):
+        with pytest.raises(UsageError, match=rf"holds several runs: name one of them, such as {folder}/seed-\d"):
+            deeptaxi.load(folder)
+    with pytest.raises(UsageError, match="seed-1 is an agent of a compact group, without files: name it itself"):
+        deeptaxi.load(group / "seed-1" / "model.keras")
+    with pytest.raises(UsageError, match="has no agent 'seed-9': it has seed-0, seed-1$"):
+        deeptaxi.load(group / "seed-9")
