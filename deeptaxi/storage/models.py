@@ -6,8 +6,8 @@ a file written by a newer version, the error says to upgrade.
 
 from __future__ import annotations
 
-import itertools
 import io
+import itertools
 import json
 import re
 import shlex
