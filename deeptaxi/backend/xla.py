@@ -1,7 +1,8 @@
-"""Operations that `keras.ops` lacks, for compiled programs on TensorFlow and JAX, the backends that use XLA.
+"""Operations that `keras.ops` lacks, for programs.
 
-One of the few modules that distinguish the two (the others: `keras_backend`, `program`). Call these only
-while a program is traced: inside a function compiled by `program.Program`.
+One of the few modules that distinguish the backends (the others: `keras_backend`, `program`). Call these only inside a
+function of a `program.Program`. XLA compiles it on TensorFlow and JAX; on PyTorch it is run as it stands, and what only
+compiled loops use is missing.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def gather(array: Any, index: Any) -> Any:
         import tensorflow as tf
 
         return tf.gather(array, index)
+    if name() == "torch":
+        return array[index]
     return array.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
@@ -34,6 +37,9 @@ def scatter(array: Any, index: Any, values: Any) -> Any:
         import tensorflow as tf
 
         return tf.tensor_scatter_nd_update(array, index[:, None], values)
+    if name() == "torch":
+        kept = index < array.shape[0]
+        return array.index_put((index[kept],), values[kept])
     return array.at[index].set(values, mode="drop", wrap_negative_indices=False)
 
 
@@ -43,6 +49,9 @@ def scatter_add(array: Any, index: Any, values: Any) -> Any:
         import tensorflow as tf
 
         return tf.tensor_scatter_nd_add(array, index[:, None], values)
+    if name() == "torch":
+        kept = index < array.shape[0]
+        return array.index_put((index[kept],), values[kept], accumulate=True)
     return array.at[index].add(values, mode="drop", wrap_negative_indices=False)
 
 
@@ -52,6 +61,8 @@ def at(array: Any, index: Any) -> Any:
         import tensorflow as tf
 
         return tf.gather(array, index)  # array[index] would make XLA recompile at every call
+    if name() == "torch":
+        return array[index]
     import jax
 
     return jax.lax.dynamic_index_in_dim(array, index, keepdims=False)
@@ -65,6 +76,9 @@ def put(array: Any, start: Any, values: Any) -> Any:
         from tensorflow.compiler.tf2xla.python import xla
 
         return xla.dynamic_update_slice(array, values, tf.stack([start, *rest]))
+    if name() == "torch":
+        array[start : start + len(values)] = values  # in place, as compiled programs do
+        return array
     import jax
 
     return jax.lax.dynamic_update_slice(array, values, (start, *(jax.numpy.zeros_like(start) for _ in rest)))
@@ -76,6 +90,8 @@ def materialize(array: Any) -> Any:
         from tensorflow.compiler.tf2xla.python import xla
 
         return xla.optimization_barrier(array)[0]
+    if name() == "torch":
+        return array
     import jax
 
     return jax.lax.optimization_barrier(array)
@@ -142,6 +158,10 @@ def as_float(bits: Any) -> Any:
         import tensorflow as tf
 
         return tf.bitcast(bits, tf.float32)
+    if name() == "torch":
+        import torch
+
+        return bits.view(torch.float32)
     import jax
 
     return jax.lax.bitcast_convert_type(bits, "float32")
@@ -153,6 +173,10 @@ def as_bits(numbers: Any) -> Any:
         import tensorflow as tf
 
         return tf.bitcast(numbers, tf.int32)
+    if name() == "torch":
+        import torch
+
+        return numbers.view(torch.int32)
     import jax
 
     return jax.lax.bitcast_convert_type(numbers, "int32")
@@ -180,6 +204,17 @@ def pullback_of_first(
             return [tf.convert_to_tensor(gradient) for gradient in found]  # that of a gather is a list of rows
 
         return result, back, other
+    if name() == "torch":
+        import torch
+
+        with torch.enable_grad():
+            inputs = [value.detach().requires_grad_() for value in values]
+            result, other = function(*inputs)
+
+        def back_of_torch(upstream: Any) -> list[Any]:
+            return list(torch.autograd.grad(result, inputs, upstream, allow_unused=True, materialize_grads=True))
+
+        return result.detach(), back_of_torch, pack_as(other, [array.detach() for array in arrays_of(other)])
     import jax
 
     result, pull, other = jax.vjp(function, *values, has_aux=True)

@@ -38,7 +38,7 @@ from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.layers import encode
 from deeptaxi.learning.compiled.hyperparameters import Hyperparameters
-from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer
+from deeptaxi.learning.compiled.optimizers import Arrays, DenseOptimizer, Optimizer
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.network import functional
 from deeptaxi.recipe import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
@@ -141,7 +141,7 @@ class Dense(NamedTuple):
 
     online: Arrays
     target: Arrays
-    slots: tuple[Arrays, ...]
+    slots: Any  # the optimizer's
 
 
 class AgentState(NamedTuple):
@@ -183,21 +183,18 @@ class CompiledUpdate:
         self.sparse = sparse
         self.shapes = functional.shapes(config.network, actions)
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
+        self.dense_optimizer: DenseOptimizer = self.optimizer
 
     def initial(self, weights: functional.Weights) -> AgentState:
         """Return the state before the first update: target equal to online network, all slots 0."""
-        slots = len(self.optimizer.decays)
         kernel, rest = weights
-
-        def zeros(array: Any) -> Arrays:
-            return tuple(np.zeros_like(array) for _ in range(slots))
-
         every = (rest,) if self.sparse else (kernel, rest)
-        dense = Dense(every, tuple(array.copy() for array in every), tuple(zeros(array) for array in every))
+        dense = Dense(every, tuple(array.copy() for array in every), self.optimizer.initial(every))
         if not self.sparse:
             return AgentState(None, dense, np.zeros_like(kernel))
         count = np.zeros(len(kernel), np.int32)
-        return AgentState(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
+        (slots,) = self.optimizer.initial((kernel,))
+        return AgentState(Rows(kernel, kernel.copy(), slots, count, count.copy()), dense)
 
     def begin(self, network: keras.Model) -> AgentState:
         """Return the state before the first update of a network."""
@@ -342,13 +339,6 @@ class CompiledUpdate:
         """Return the dense weights after update number ``updates + 1``, given a gradient for each."""
         following, rate = self.following(now), now.learning_rate
         moves = following.moves(updates, updates + 1)
-        slots = tuple(
-            self.optimizer.slots_after(old, gradient, rate)
-            for old, gradient in zip(dense.slots, gradients, strict=True)
-        )
-        online = tuple(
-            weight + self.optimizer.step(new, gradient, rate, updates + 1)
-            for weight, new, gradient in zip(dense.online, slots, gradients, strict=True)
-        )
+        online, slots = self.dense_optimizer.apply(dense.online, dense.slots, gradients, rate, updates + 1)
         target = tuple(following.after(moves, old, new) for old, new in zip(dense.target, online, strict=True))
         return Dense(online, target, slots)
