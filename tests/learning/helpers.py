@@ -239,9 +239,10 @@ class Updates:
 
     def q_values(self):
         """Return the Q values of the online and of the target network, `[S, A]` each; no program is compiled for it."""
-        everywhere, updates = self._program.arguments((np.arange(self.states, dtype=np.int32), np.int32(self.updates)))
-        online = self.rule.q_online(self.agent, everywhere)
-        return numbers(online), numbers(self.rule.q_target(self.agent, everywhere, self.numbers, updates))
+        everywhere, updates = np.arange(self.states, dtype=np.int32), np.int32(self.updates)
+        agent, everywhere, updates = self._program.arguments((self.agent, everywhere, updates))
+        online = self.rule.q_online(agent, everywhere)
+        return numbers(online), numbers(self.rule.q_target(agent, everywhere, self.numbers, updates))
 
 
 def everything(batch, actions=3):
