@@ -352,12 +352,27 @@ def of_setting(problem: Problem, setting: Setting, part: str, seed: int, cure: b
     if not row.harmful or not cure or not found.findings:
         return row
     row.cure = found.findings[0].cure
+    row.cured_by_trying = found.trials is not None and found.trials.best is not None
     changes = cures.parse_options(row.cure)
     if changes and cures.applies(run.config, changes):
-        again = train_again(run.environment, config=without_environment(cures.change(run.config, changes)))
-        row.cured = bool(again.exact["optimal"] or (again.exact["normalized_score"] or 0) >= GOOD)
-    row.cured_by_trying = found.trials is not None and found.trials.best is not None
+        row.cured = tried_to_its_end(found.trials, changes)
+        if row.cured is None:
+            again = train_again(run.environment, config=without_environment(cures.change(run.config, changes)))
+            row.cured = bool(again.exact["optimal"] or (again.exact["normalized_score"] or 0) >= GOOD)
     return row
+
+
+def tried_to_its_end(trials: Any, changes: Any) -> bool | None:
+    """Return whether `--cure` made the agent good with these changes; None if it did not train to the end with them.
+
+    The same configuration and seed train the same agent again, so that need not be done.
+    """
+    from deeptaxi.diagnosis import cures
+
+    for trial in trials.tried if trials is not None else ():
+        if cures.parse_options(trial.cure) == changes and trial.failed is None:
+            return True if trial.good else False if trial.updates == trial.planned else None
+    return None
 
 
 def of_model(problem: Problem, fault: tuple[str, tuple[str, ...], Any], part: str, seed: int, env: Any = None) -> Row:
