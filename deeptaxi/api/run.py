@@ -16,8 +16,8 @@ from deeptaxi.errors import DeepTaxiError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from deeptaxi.api.diagnose import Diagnosed
     from deeptaxi.api.report import Report
+    from deeptaxi.diagnosis.case import Diagnosis
     from deeptaxi.evaluation.watching import EpisodeStep
 
 
@@ -115,7 +115,7 @@ class Run(RichRepr, RunData):
         beside: Sequence[Run] = (),
         figures: str | Path | None = None,
         force: bool = False,
-        diagnosis: Diagnosed | None = None,
+        diagnosis: Diagnosis | None = None,
     ) -> Report:
         """Write an HTML report: verdict, curves, policy map, findings.
 
