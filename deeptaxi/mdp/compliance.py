@@ -349,11 +349,11 @@ def check_seed(make: Any, found: Compliance) -> None:
             calls = [(env, env.reset(seed=CHECK_SEED)) for env in (one, other)]
             space = one.action_space
             space.seed(CHECK_SEED)
-            what: Any = "reset"
+            action: Any = None  # of a reset
             for step in range(COMPARED_STEPS):
                 first, second = (comparable(answer) for _, answer in calls)
                 if repr(first) != repr(second):
-                    call = f"reset(seed={CHECK_SEED})" if what == "reset" else stepped(what)
+                    call = f"reset(seed={CHECK_SEED})" if action is None else stepped(action)
                     message = (
                         f"with the same seed and actions, {call} returned {brief(first)} and then {brief(second)}: "
                         "draw all chance from self.np_random, after super().reset(seed=seed)"
@@ -362,10 +362,10 @@ def check_seed(make: Any, found: Compliance) -> None:
                     return
                 answer = calls[0][1]
                 if step and any(bool(flag) for flag in answer[2:4]):
-                    what, calls = "reset", [(env, env.reset(seed=CHECK_SEED + step)) for env, _ in calls]
+                    action, calls = None, [(env, env.reset(seed=CHECK_SEED + step)) for env, _ in calls]
                 else:
-                    what = space.sample()
-                    calls = [(env, env.step(what)) for env, _ in calls]
+                    action = space.sample()
+                    calls = [(env, env.step(action)) for env, _ in calls]
             found.passed.append(f"seed: {COMPARED_STEPS:,} steps of two instances are equal")
     except (Exception, SystemExit):  # a fault that the play has found, or that this one shares
         found.notes.append("the seed was not checked: mend the faults first")
