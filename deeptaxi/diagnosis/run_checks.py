@@ -94,6 +94,7 @@ WEAKER = {  # findings whose evidence looks the same if one of the others is tru
     "dead-relu-units": {"model-not-trained", "network-too-small"},
     "all-policies-equal": {"mask-forbids-optimum", "goal-unreachable"},
     "goal-unreachable": {"mask-forbids-optimum"},
+    "no-reward-seen": {"hidden-time-limit", "truncation-as-terminal"},  # episodes that end before the goal
     "interrupted": {"diverged"},
     "environment-failed": {"diverged"},
     "terminal-states-bootstrapped": MISFIT,
@@ -126,6 +127,8 @@ def diagnose(case: Case) -> Diagnosis:
         if missed is not None:
             findings.insert(0 if missed.severity == "severe" else len(findings), missed)
     findings = [with_sound_cure(finding, case) for finding in findings]
+    if findings and findings[0].severity == "severe" and findings[0].cause:  # what is typed first
+        findings[0] = replace(findings[0], cure=cure_of_all(findings[0], findings, case))
     return Diagnosis(tuple(explained(finding, findings, case) for finding in findings), tuple(not_checked))
 
 

@@ -39,6 +39,15 @@ def test_no_faults_is_exit_code_0() -> None:
     assert found["notes"] == ["no P; `deeptaxi discover` finds the table of an environment whose chance is finite"]
 
 
+def test_real_numbers_are_no_fault_and_what_training_needs_is_noted() -> None:
+    found = run("check", "MountainCar-v0")
+    assert found.exit_code == 0
+    assert "· to number its states or actions, `deeptaxi train` needs bins: it observes Box(" in found.stdout
+    assert "divide them into bins with --bins 8\n" in found.stdout
+    assert "✓ seed:" in found.stdout
+    assert deeptaxi.check("Pendulum-v1").found.notes[0].endswith("with --bins 8 --action-bins 5")
+
+
 def test_a_table_is_opened(type_in: Callable[..., Result]) -> None:
     type_in("discover", "CliffWalking-v1", "-o", "cliff.npz")
     assert "✓ table: 48 states, 4 actions" in type_in("check", "cliff.npz").stdout
