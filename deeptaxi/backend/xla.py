@@ -6,6 +6,7 @@ while a program is traced: inside a function compiled by `program.Program`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -118,8 +119,32 @@ def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
         return tf.random.stateless_uniform(shape, tf.stack([seed, index]), None, None, tf.int32, alg="threefry")
     import jax
 
-    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
-    return jax.random.bits(key, shape, "uint32").astype("int32")
+    key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index))
+    # The bits of `jax.random.bits(key, shape)` in half the time: on CPUs, that makes a pass over memory every four rounds.
+    count = jax.lax.iota("uint32", math.prod(shape))
+    first, second = threefry(key, jax.numpy.zeros_like(count), count)
+    return jax.numpy.reshape(first ^ second, shape).astype("int32")
+
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def threefry(key: Any, first: Any, second: Any) -> tuple[Any, Any]:
+    """Return the 64 random bits of each 64-bit count, as two halves: Threefry-2x32 with 20 rounds, on JAX.
+
+    Args:
+        key: uint32 `[2]`.
+        first: uint32 `[n]`, the upper half of the counts.
+        second: uint32 `[n]`, the lower half.
+    """
+    keys = (key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA)
+    first, second = first + keys[0], second + keys[1]
+    for group in range(5):
+        for distance in ROTATIONS[group % 2]:
+            first = first + second
+            second = (second << distance | second >> (32 - distance)) ^ first
+        first, second = first + keys[(group + 1) % 3], second + keys[(group + 2) % 3] + (group + 1)
+    return first, second
 
 
 def naturals(bits: Any) -> Any:
