@@ -108,6 +108,18 @@ def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> 
     return jax.lax.fori_loop(first, last, body, state)
 
 
+def divide(numbers: Any, divisor: Any) -> tuple[Any, Any]:
+    """Return the quotients and remainders of nonnegative int32; `//` and `%` also provide for negative ones."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.truncatediv(numbers, divisor), tf.truncatemod(numbers, divisor)
+    import jax
+
+    divisor = jax.numpy.broadcast_to(jax.numpy.asarray(divisor, "int32"), numbers.shape)
+    return jax.lax.div(numbers, divisor), jax.lax.rem(numbers, divisor)
+
+
 def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Return random int32 of `shape` from the counter-based generator Threefry, keyed by `seed` and `index`.
 

@@ -109,7 +109,7 @@ class LoopProgram:
         self.sizes = sizes
         self.environments = config.interaction.environments
         self.steps = config.interaction.steps_per_update
-        self.replay = CompiledReplayBuffer(config)
+        self.replay = CompiledReplayBuffer(config, sizes.actions, sizes.outcomes)
         self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
 
     def initial(self, agent: AgentState) -> State:
@@ -177,9 +177,10 @@ class LoopProgram:
 
     def add_to_report(self, reports: Any, record: Any, number: Any, sums: Any) -> Any:
         """Add `sums` to the report of update `number`; the first update of a report clears it."""
-        row = number // record % REPORTS
-        keep = ops.cast(number % record > 0, "float32")
-        return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * keep + sums, 0))
+        report, of_report = xla.divide(number, record)
+        keep = ops.cast(of_report > 0, "float32")
+        here = ops.arange(REPORTS, dtype="int32") == xla.divide(report, REPORTS)[1]
+        return ops.where(ops.expand_dims(here, 1), reports * keep + sums, reports)
 
     @property
     def width(self) -> int:
@@ -200,10 +201,11 @@ class LoopProgram:
         """Step all environments once; also return the number of episodes that ended and the sum of their returns."""
         draws = self.random_draws(bits)
         states, times, totals = self.reset_ended(state.envs, mdp, draws)
+        states = xla.materialize(states)  # otherwise all that uses them computes them again
         allowed = None if mdp.allowed is None else xla.gather(mdp.allowed, states)
         q_values = self.rule.q_online(state.agent, states)
         actions = ops.cast(epsilon_greedy(q_values, now.epsilon, draws.explore, draws.order, allowed), "int32")
-        drawn = outcome(mdp, self.sizes, states, actions, draws.outcome, draws.outcome_share)
+        drawn = xla.materialize(outcome(mdp, self.sizes, states, actions, draws.outcome, draws.outcome_share))
 
         terminated = xla.gather(mdp.terminated, drawn)
         times, totals = times + 1, totals + xla.gather(mdp.reward, drawn)
@@ -220,7 +222,7 @@ class LoopProgram:
         cut = ops.logical_and(truncated, ops.logical_not(terminated))
         envs = EnvState(xla.gather(mdp.next_state, drawn), times, totals)
         ring = self.replay.store(state.ring, drawn, cut)
-        visits = xla.scatter_add(state.visits, drawn // self.sizes.outcomes, ops.ones_like(drawn))
+        visits = xla.scatter_add(state.visits, xla.divide(drawn, self.sizes.outcomes)[0], ops.ones_like(drawn))
         return state._replace(envs=envs, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
 
     def reset_ended(self, envs: EnvState, mdp: CompiledMDP, draws: RandomDraws) -> EnvState:

@@ -102,7 +102,7 @@ class ModelUpdate(CompiledUpdate):
         gradients = self.clip_gradients(back(ops.ones_like(loss)), now)
         dense = self.step_dense(agent.dense, gradients, now, updates)
         following = self.following(now)
-        moves = following.moves(updates, updates + 1)
+        moves = following.moves_at(updates + 1)
         target = tuple(
             following.after(moves, old, new) if "float" in str(old.dtype) else old
             for old, new in zip(agent.others[1], online, strict=True)
