@@ -44,6 +44,7 @@ class ModelUpdate(CompiledUpdate):
         self.config = config
         self.model = model
         self.states = states
+        self.loss_parts = 1
         self.factors, self.sparse, self.shapes = None, False, []
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
         self.two_modes = may_differ_in_training(model)
@@ -107,7 +108,7 @@ class ModelUpdate(CompiledUpdate):
             following.after(moves, old, new) if "float" in str(old.dtype) else old
             for old, new in zip(agent.others[1], online, strict=True)
         )
-        return AgentState(None, dense, None, (online, target)), loss, errors
+        return AgentState(None, dense, None, (online, target)), ops.reshape(loss, (1,)), errors
 
 
 def build_update(online: keras.Model, config: TrainConfig, environment: Environment) -> tuple[CompiledUpdate, Hashable]:

@@ -188,6 +188,7 @@ class CompiledUpdate:
         self.states = states
         self.factors = factors
         self.sparse = sparse
+        self.loss_parts = config.replay.batch_size
         self.is_table = not sparse and not config.network.hidden and not config.network.dueling
         self.shapes = functional.shapes(config.network, actions)
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
@@ -258,7 +259,7 @@ class CompiledUpdate:
             updates: int32.
 
         Returns:
-            the state after, the loss, and the td_errors `[B]`.
+            the state after, the parts that sum up to the loss `[n]`, and the td_errors `[B]`.
         """
         targets = bootstrap(
             batch.rewards, batch.discounts, self.values(agent, batch.next_states, allowed, now, updates)
@@ -266,17 +267,17 @@ class CompiledUpdate:
         if self.is_table:
             entries = [index * self.actions + batch.actions for index in self.indices(batch.states)]
             table = ops.reshape(agent.dense.online[0], (-1,))
-            errors = xla.materialize(targets - sum(xla.gather(table, index) for index in entries))
-            loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, self.actions)
-            return self.apply_dense(agent, entries, slope, functional.ravel([]), now, updates), loss, errors
+            errors = targets - sum(xla.gather(table, index) for index in entries)
+            losses, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, self.actions)
+            return self.apply_dense(agent, entries, slope, functional.ravel([]), now, updates), losses, errors
         z = self.gather_rows(self.online(agent).kernel, batch.states)
         parts = functional.unravel(agent.dense.online[-1], self.shapes)
         q, back = xla.pullback(lambda z, *rest: functional.q_values(z, rest, self.config.network), (z, *parts))
         taken = ops.expand_dims(batch.actions, -1) == ops.arange(q.shape[-1], dtype="int32")
-        errors = xla.materialize(targets - ops.sum(ops.where(taken, q, 0.0), axis=-1))
-        loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
+        errors = targets - ops.sum(ops.where(taken, q, 0.0), axis=-1)
+        losses, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
         slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
-        return self.apply(agent, batch.states, slope, back, now, updates), loss, errors
+        return self.apply(agent, batch.states, slope, back, now, updates), losses, errors
 
     def values(self, agent: AgentState, states: Any, allowed: Any, now: Hyperparameters, updates: Any) -> Any:
         """Return the target network's values of `states`, `[B]` or `[B, K]`, which a bootstrap takes.
