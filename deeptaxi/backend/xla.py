@@ -55,7 +55,8 @@ def at(array: Any, index: Any) -> Any:
         return tf.gather(array, index)  # array[index] would make XLA recompile at every call
     import jax
 
-    return jax.lax.dynamic_index_in_dim(array, index, keepdims=False)
+    unsigned = jax.numpy.asarray(index).astype("uint32")  # a negative index would count from the end
+    return jax.lax.dynamic_index_in_dim(array, unsigned, keepdims=False)
 
 
 def put(array: Any, start: Any, values: Any) -> Any:
@@ -68,7 +69,8 @@ def put(array: Any, start: Any, values: Any) -> Any:
         return xla.dynamic_update_slice(array, values, tf.stack([start, *rest]))
     import jax
 
-    return jax.lax.dynamic_update_slice(array, values, (start, *(jax.numpy.zeros_like(start) for _ in rest)))
+    unsigned = jax.numpy.asarray(start).astype("uint32")
+    return jax.lax.dynamic_update_slice(array, values, (unsigned, *(jax.numpy.zeros_like(unsigned) for _ in rest)))
 
 
 def materialize(array: Any) -> Any:
@@ -132,7 +134,7 @@ def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
     import jax
 
     key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index))
-    # The bits of `jax.random.bits(key, shape)` in half the time: on CPUs, that makes a pass over memory every four rounds.
+    # These are the bits of `jax.random.bits`, in half the time: on CPUs, that writes to memory every four rounds.
     count = jax.lax.iota("uint32", math.prod(shape))
     first, second = threefry(key, jax.numpy.zeros_like(count), count)
     return jax.numpy.reshape(first ^ second, shape).astype("int32")

@@ -132,8 +132,8 @@ class CompiledReplayBuffer:
         drawable, weights = ring.size - self.waiting, None
         if ring.tree is None:
             oldest = ring.position - ring.size + self.capacity
-            later = xla.divide(xla.naturals(bits), drawable)[1]
-            indices = xla.divide(oldest + later, self.capacity)[1]
+            indices = oldest + xla.divide(xla.naturals(bits), drawable)[1]  # below 2·C
+            indices = ops.where(indices < self.capacity, indices, indices - self.capacity)
         else:
             strata = ops.arange(bits.shape[0], dtype="float32")
             indices, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
@@ -213,6 +213,7 @@ class TransitionReplayBuffer(CompiledReplayBuffer):
 
     def find(self, ring: Ring, mdp: Any, index: Any) -> Found:
         """Return the transitions at positions `index`."""
+        del mdp  # an entry is all of its transition
         # Materialized: the compiler would gather the rows again for each use of each column.
         rows = xla.materialize(xla.gather(ring.entries, index))
         states, actions, rewards, next_states, ends = (rows[..., column] for column in range(COLUMNS))
