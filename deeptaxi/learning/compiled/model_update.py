@@ -47,6 +47,7 @@ class ModelUpdate(CompiledUpdate):
         self.config = config
         self.model = model
         self.states = states
+        self.loss_parts = 1
         self.factors, self.sparse, self.shapes = None, False, []
         self.dense_optimizer = build_dense_optimizer(config.optimizer, model.trainable_variables)
         self.two_modes = may_differ_in_training(model)
@@ -105,12 +106,12 @@ class ModelUpdate(CompiledUpdate):
         gradients = self.clip_gradients(back(ops.ones_like(loss)), now)
         dense = self.step_dense(agent.dense, gradients, now, updates)
         following = self.following(now)
-        moves = following.moves(updates, updates + 1)
+        moves = following.moves_at(updates + 1)
         target = tuple(
             following.after(moves, old, new) if "float" in str(old.dtype) else old
             for old, new in zip(agent.others[1], online, strict=True)
         )
-        return AgentState(None, dense, None, (online, target)), loss, errors
+        return AgentState(None, dense, None, (online, target)), ops.reshape(loss, (1,)), errors
 
 
 def build_update(online: keras.Model, config: TrainConfig, environment: Environment) -> tuple[CompiledUpdate, Hashable]:

@@ -75,7 +75,7 @@ def updated(network, settings, count=30, weighted=False, states=STATES):
     """Make updates by the pure function."""
     config = resolve(merge(SETTINGS, settings))
     rule = ModelUpdate(config, network, states)
-    report = (np.float32(0), np.zeros(SIZE, np.float32))
+    report = (np.zeros(1, np.float32), np.zeros(SIZE, np.float32))
 
     def update(state, batch, allowed, now, number):
         return rule.update(state[0], batch, allowed, now, number)
@@ -84,7 +84,7 @@ def updated(network, settings, count=30, weighted=False, states=STATES):
     losses, errors = [], []
     for number, (batch, table) in enumerate(batches(count, weighted, states)):
         program("update", *program.arguments((batch, table, numbers_at(config, number), np.int32(number))))
-        losses.append(float(numbers(program.state[1])))
+        losses.append(float(numbers(program.state[1]).sum()))
         errors.append(np.abs(numbers(program.state[2])))
     agent = program.state[0]
     rule.assign(rule.online(agent), network)
