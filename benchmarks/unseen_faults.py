@@ -137,7 +137,7 @@ HELD_OUT = (
     Problem("maze", maze, {}),
     Problem("ladder", ladder, {}),
 )
-SEEDS = {"tuning": (0,), "held-out": (104,)}  # 100 to 103 were looked at where a false cause was named
+SEEDS = {"tuning": (0,), "held-out": (107,)}  # 100 to 106 were looked at
 
 
 # What was learned elsewhere, with a wrong rule: tables [S, A] from sampled transitions.
@@ -314,6 +314,7 @@ class Row:
     warned_before: bool = False  # by `train`, before its first update
     cure: str | None = None
     cured: bool | None = None  # by the first cure, typed as it is; None if it has none
+    cured_optimally: bool | None = None  # by the same, to the letter: every start state is played optimally
     cured_by_trying: bool | None = None
     seconds: float = 0.0
 
@@ -358,15 +359,18 @@ def of_setting(problem: Problem, setting: Setting, part: str, seed: int, cure: b
     row.cured_by_trying = found.trials is not None and found.trials.best is not None
     changes = cures.parse_options(row.cure)
     if changes and cures.applies(run.config, changes):
-        row.cured = tried_to_its_end(found.trials, changes)
-        if row.cured is None:
+        tried = tried_to_its_end(found.trials, changes)
+        if tried is not None:
+            row.cured, row.cured_optimally = tried.good, bool(tried.optimal)
+        else:
             again = train_again(run.environment, config=without_environment(cures.change(run.config, changes)))
-            row.cured = bool(again.exact["optimal"] or (again.exact["normalized_score"] or 0) >= GOOD)
+            row.cured_optimally = bool(again.exact["optimal"])
+            row.cured = row.cured_optimally or (again.exact["normalized_score"] or 0) >= GOOD
     return row
 
 
-def tried_to_its_end(trials: Any, changes: Any) -> bool | None:
-    """Return whether `--cure` made the agent good with these changes; None if it did not train to the end with them.
+def tried_to_its_end(trials: Any, changes: Any) -> Any:
+    """Return what `--cure` reached with these changes; None if it did not train to the end with them.
 
     The same configuration and seed train the same agent again, so that need not be done.
     """
@@ -374,7 +378,7 @@ def tried_to_its_end(trials: Any, changes: Any) -> bool | None:
 
     for trial in trials.tried if trials is not None else ():
         if cures.parse_options(trial.cure) == changes and trial.failed is None:
-            return True if trial.good else False if trial.updates == trial.planned else None
+            return trial if trial.good or trial.updates == trial.planned else None
     return None
 
 
@@ -448,6 +452,7 @@ def summary(found: list[Row]) -> dict[str, Any]:
         "exit_0": sum(row.exit_code == 0 for row in harmful),
         "cures_typed": len(typed),
         "first_cure_works": sum(bool(row.cured) for row in typed),
+        "first_cure_optimal": sum(bool(row.cured_optimally) for row in typed),
         "trials": sum(row.cured_by_trying is not None for row in harmful),
         "cured_by_trying": sum(bool(row.cured_by_trying) for row in harmful),
         "warned_before_update_1": sum(row.warned_before for row in harmful),

@@ -10,7 +10,15 @@ import deeptaxi
 from deeptaxi.diagnosis import case
 from deeptaxi.mdp import compliance
 from tests.cli.conftest import refused, run
-from tests.diagnosis.test_environment_checks import DrawnTruncation, Field, GoalAlone, GoalTruncates, Lag
+from tests.diagnosis.test_environment_checks import (
+    ActionsLag,
+    DrawnTruncation,
+    Field,
+    FixedLimit,
+    GoalAlone,
+    GoalTruncates,
+    Lag,
+)
 from tests.mdp.test_compliance import Guarded
 from tests.mdp.test_contract import NoOptions, Walk
 from tests.problems import chain, registered
@@ -64,7 +72,13 @@ def test_from_python_an_object_is_checked() -> None:
 
 
 def test_what_depends_on_the_past_is_a_fault_as_diagnose_names_it() -> None:
-    for kind, name in ((GoalTruncates, "termination-as-truncation"), (Lag, "observations-lag")):
+    kinds = (
+        (GoalTruncates, "termination-as-truncation"),
+        (FixedLimit, "truncation-as-terminal"),
+        (Lag, "observations-lag"),
+        (ActionsLag, "observations-lag"),  # not that rewards are late too: they are those of the action before
+    )
+    for kind, name in kinds:
         (fault,) = deeptaxi.check(kind).found.faults
         assert fault.part == name
         assert fault.message.startswith(f"{name}: ")
@@ -86,7 +100,8 @@ def test_what_random_play_cannot_show_is_not_called_passed(monkeypatch: pytest.M
     assert not masked.faults  # which random actions would be
     assert "action masks" in masked.notes[-1]
     binned = deeptaxi.check("CartPole-v1").found
-    assert binned.notes[-1].startswith("hidden-time-limit, observations-lag, rewards-late were not checked: ")
+    names = "hidden-time-limit, observations-lag, rewards-late, truncation-as-terminal"
+    assert binned.notes[-1].startswith(f"{names} were not checked: ")
     unpaid = deeptaxi.check(GoalAlone).found
     assert unpaid.notes[-1].startswith("20,000 more random steps paid nothing but 0: ")
     monkeypatch.setattr(case, "STEPS", 500)
