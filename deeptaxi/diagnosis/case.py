@@ -208,6 +208,8 @@ class Case:
         """Return why an attribute is unknown."""
         if name == "discount" and self.reference is None:
             name = "table"
+        if name == "sample" and self.table is not None:  # nothing is played where there is a table
+            name = "q" if self.q is None and self.given is None else "verdict"
         return self.why.get(name, WHY[name])
 
     @cached_property

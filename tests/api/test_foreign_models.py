@@ -87,8 +87,11 @@ def test_a_policy_that_takes_what_is_not_allowed_is_refused() -> None:
 
 
 def test_a_network_that_mixes_states_is_named_with_the_difference_it_makes(place: TransitionTable) -> None:
-    found = deeptaxi.diagnose(batch_mean(), place).named("mixes-states")
+    diagnosed = deeptaxi.diagnose(batch_mean(), place)
+    found = diagnosed.named("mixes-states")
     assert found is not None
+    reasons = {item.name: item.why for item in diagnosed.not_checked}
+    assert reasons["policy-loops"] == "the network has no Q values of a state alone: it mixes states"
     assert found.severity == "severe"
     assert found.evidence["largest_difference"] == pytest.approx(2 - 4 / 6)
     with pytest.raises(DeepTaxiError, match="depends on the others"):
