@@ -49,7 +49,7 @@ def return_network(spec: QNetworkSpec, network: keras.Model) -> None:
         idle.append(network)
     _idle[spec.architecture] = idle
     while len(_idle) > ARCHITECTURES:
-        del _idle[next(iter(_idle))]
+        _idle.pop(next(iter(_idle)), None)  # another thread may have dropped it meanwhile
 
 
 @contextmanager
