@@ -45,6 +45,7 @@ def of_fault(index: int, folder: Path, seeds: Iterable[int]) -> Row:
         "fault": fault.name,
         "how": fault.how,
         "seeds": len(found),
+        "first_seed": min(seeds),
         "named": sum(fault.name in names for names in found),
         "severe": sum(names.get(fault.name) == "severe" for names in found),
         "severe_beside": {name: count for name, count in beside.most_common() if name != fault.name},
@@ -88,28 +89,28 @@ def apart(*words: str) -> Row:
     return row
 
 
-def of_random(count: int) -> Row:
-    """Train at random until `count` agents are optimal; return the false alarms."""
+def of_random(numbers: range) -> Row:
+    """Train at random, from the first of `numbers` on, until as many agents are optimal; return the false alarms."""
     found: list[sound_trainings.SoundTraining] = []
-    while sum(row.optimal for row in found) < count and len(found) < sound_trainings.MOST_TRIES * count:
-        found.append(sound_trainings.train_and_diagnose(len(found)))
+    while sum(row.optimal for row in found) < len(numbers) and len(found) < sound_trainings.MOST_TRIES * len(numbers):
+        found.append(sound_trainings.train_and_diagnose(numbers.start + len(found)))
     return sound_trainings.count_alarms(found)
 
 
-def measure(parts: Iterable[str], folder: Path, seeds: int, few: int, count: int) -> dict[str, list[Row]]:
-    """Measure the `parts`, keeping trainings in `folder`; presets without a table have `few` seeds."""
+def measure(parts: Iterable[str], folder: Path, first: int, seeds: int, few: int, count: int) -> dict[str, list[Row]]:
+    """Measure the `parts`, keeping trainings in `folder`; presets without a table have `few` seeds from `first` on."""
     found: dict[str, list[Row]] = {}
     if "presets" in parts:
         found["presets"] = [
-            apart("preset", preset.name, str(folder / "healthy"), str(few if slow(preset.name) else seeds))
+            apart("preset", preset.name, str(folder / "healthy"), str(first), str(few if slow(preset.name) else seeds))
             for preset in listed_presets()
         ]
     if "faults" in parts:
         found["faults"] = [
-            apart("fault", str(i), str(folder / "faults"), str(seeds)) for i in range(len(faults.FAULTS))
+            apart("fault", str(i), str(folder / "faults"), str(first), str(seeds)) for i in range(len(faults.FAULTS))
         ]
     if "random" in parts:
-        found["random"] = [apart("random", "", "", str(count))]
+        found["random"] = [apart("random", "", "", str(first), str(count))]
     return found
 
 
@@ -140,18 +141,20 @@ def main() -> None:
     """Measure, print, and keep the results beside this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(PARTS), help="parts; the figures of the others are kept")
+    parser.add_argument("--first", type=int, default=0, help="the first seed, and number of a random training")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--few", type=int, default=10, help="seeds of the presets that have no table: a minute each")
     parser.add_argument("--random", type=int, default=100, help="random trainings that end optimal")
     parser.add_argument("--runs", type=Path, help="keep the trainings here, and take those that are there")
-    parser.add_argument("--part", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--part", nargs=5, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.part:
-        kind, name, folder, count = asked.part
+        kind, name, folder, first, count = asked.part
+        seeds = range(int(first), int(first) + int(count))
         row = {
-            "preset": lambda: of_preset(name, Path(folder), range(int(count))),
-            "fault": lambda: of_fault(int(name), Path(folder), range(int(count))),
-            "random": lambda: of_random(int(count)),
+            "preset": lambda: of_preset(name, Path(folder), seeds),
+            "fault": lambda: of_fault(int(name), Path(folder), seeds),
+            "random": lambda: of_random(seeds),
         }[kind]()
         print(json.dumps(row))
         return
@@ -159,7 +162,7 @@ def main() -> None:
     before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = asked.runs or Path(temporary)
-        results = before | measure(asked.only.split(","), folder, asked.seeds, asked.few, asked.random)
+        results = before | measure(asked.only.split(","), folder, asked.first, asked.seeds, asked.few, asked.random)
     kept.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(show(results))
 

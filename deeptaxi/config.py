@@ -628,8 +628,6 @@ def check_together(config: TrainConfig) -> None:
             "--encoding factored sees the parts of an observation, and --state-capacity numbers whole ones as they are "
             "met: leave one out"
         )
-    if config.replay.prioritized and config.loop == "fit":
-        raise UsageError("prioritized replay needs importance weights in the loss: use --loop gymnasium")
     if config.exploration.exploring_starts > 0 and config.loop != "compiled":
         raise UsageError(
             f"--exploring-starts sets the environment's state, which --loop {config.loop} cannot do: "

@@ -269,7 +269,7 @@ def loss_of(name: str, q_values: Any, goal: Any, weights: Any) -> Any:
 
 
 def loss_and_slope(name: str, errors: Any, weights: Any, actions: int) -> tuple[Any, Any]:
-    """Return `loss_of` with only one nonzero error per row, and its derivative with respect to that output.
+    """Return the samples' parts of `loss_of`, and its derivative, where each row has only one error that is not 0.
 
     Args:
         name: ``"mse"`` or ``"huber"``.
@@ -278,15 +278,15 @@ def loss_and_slope(name: str, errors: Any, weights: Any, actions: int) -> tuple[
         actions: A, over which the loss is also averaged.
 
     Returns:
-        the loss, a scalar, and dE/dQ of the actions taken, `[B]`.
+        what each sample adds to the loss, `[B]`, and dE/dQ of the actions taken, `[B]`.
     """
     scale = 1.0 / (actions * errors.shape[0])
     errors = ops.convert_to_tensor(errors)
     weighted = scale if weights is None else ops.convert_to_tensor(weights) * scale
     if name == "huber":
         bounded = ops.clip(errors, -HUBER_DELTA, HUBER_DELTA)
-        return ops.sum(weighted * bounded * (errors - 0.5 * bounded)), -weighted * bounded
-    return ops.sum(weighted * errors * errors), -2.0 * weighted * errors
+        return weighted * bounded * (errors - 0.5 * bounded), -weighted * bounded
+    return weighted * errors * errors, -2.0 * weighted * errors
 
 
 def clip_by_global_norm(gradients: list[Any], norm: float) -> list[Any]:

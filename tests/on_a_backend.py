@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from deeptaxi.backend import keras_backend
-from deeptaxi.config import OPTIMIZERS
 from tests.cli.conftest import LAKE, QUICK, run
 
 BRIEF = ["--updates", "4", "--environments", "64", "--batch-size", "8"]  # which fill the replay buffer in a few steps
@@ -146,29 +145,19 @@ def gradients_are_explained() -> None:
 
 @case("torch")
 def updates_are_those_of_the_recipe() -> None:
-    from deeptaxi.learning.agent import DQNAgent
-    from tests.learning.compiled.test_update_weights import MASKED, WEIGHTED, assert_alike, learned_by
+    from tests.learning.compiled.test_update_weights import MASKED, WEIGHTED, assert_alike, compiled, learned_by
     from tests.learning.helpers import Literal
 
     for name in (f"all-{MASKED}-{WEIGHTED}", "q-table-sgd", "factored", "max"):
-        assert_alike(learned_by(DQNAgent, name, 8), learned_by(Literal, name, 8))
+        assert_alike(compiled(name, 8), learned_by(Literal, name, 8))
 
 
-@case("torch")
+@case("jax", "torch")
 def every_optimizer_updates() -> None:
-    from deeptaxi.config import merge, resolve
-    from deeptaxi.learning.agent import DQNAgent
-    from tests.learning.compiled.test_update_weights import SMALL, batches_of, flat, start_of
+    from tests.learning.compiled.test_model_update import OPTIONS, check_optimizer
 
-    (batch, allowed), *_ = batches_of("plain", 1)
-    for name in OPTIMIZERS:
-        settings = merge(SMALL, {"optimizer": {"name": name}})
-        agent = DQNAgent(start_of("plain"), start_of("plain"), resolve(settings), environments=2)
-        before = flat(agent.online)
-        result = agent.update(batch, allowed)
-        assert np.isfinite(result.loss)
-        assert np.isfinite(flat(agent.online)).all()
-        assert (flat(agent.online) != before).any(), name
+    for optimizer in OPTIONS:
+        check_optimizer(optimizer)
 
 
 @case("torch")

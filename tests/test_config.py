@@ -156,10 +156,6 @@ def test_a_learning_rate_replaces_the_tabular_step_of_the_preset():
         ({"optimizer": {"schedule": "exponential", "final_fraction": 0}}, "an exponential schedule never reaches 0"),
         ({"exploration": {"schedule": "exponential", "end": 0}}, "an exponential schedule never reaches 0"),
         (
-            {"loop": "fit", "replay": {"prioritized": True}},
-            "prioritized replay needs importance weights in the loss: use --loop gymnasium",
-        ),
-        (
             {"loop": "gymnasium", "exploration": {"exploring_starts": 0.1}},
             "--loop gymnasium cannot do: use --loop compiled",
         ),
@@ -260,7 +256,7 @@ def test_a_file_may_name_the_tabular_step_alone_where_the_preset_sets_the_rest(t
     [
         ("exploration.exploring_starts = 0.1", {"loop": "compiled"}),
         ("replay.capacity = 8", {"interaction": {"environments": 4}}),
-        ('loop = "fit"\nreplay.prioritized = true', {"loop": "gymnasium"}),
+        ('loop = "fit"\nexploration.exploring_starts = 0.1', {"loop": "compiled"}),
     ],
 )
 def test_related_settings_may_be_split_between_a_file_and_an_option(toml, text, option):

@@ -11,6 +11,7 @@ from deeptaxi.api.rich_repr import RichRepr
 from deeptaxi.api.status import status
 from deeptaxi.diagnosis import environment_checks
 from deeptaxi.diagnosis.case import Case, Finding, Unchecked, play_random_sample
+from deeptaxi.diagnosis.run_checks import without_weaker
 from deeptaxi.errors import DeepTaxiError
 from deeptaxi.mdp.compliance import NO_TABLE, Compliance, Fault, check_compliance
 from deeptaxi.mdp.contract import blaming, closing
@@ -108,7 +109,9 @@ def check_answers(environment: Environment, found: Compliance) -> None:
         random_play=sample, binned=environment.binned,
     )  # fmt: skip
     results = [(check.name, check(case)) for check in environment_checks.CHECKS]
-    findings = [result for _, result in results if isinstance(result, Finding)]
+    limited = environment_checks.terminating_limit(case, sample)
+    results.append(("truncation-as-terminal", Unchecked(environment_checks.BINNED) if case.binned else limited))
+    findings = without_weaker([result for _, result in results if isinstance(result, Finding)])
     for finding in findings:
         message = f"{finding.name}: {finding.summary}; {finding.cure}"
         if finding.severity == "severe":

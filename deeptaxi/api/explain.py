@@ -199,7 +199,7 @@ def explain_update(
 
 def build_agent(subject: Subject, target_noise: float | None, seed: int | None) -> Any:
     """Build a fresh agent whose target network equals the online network, plus noise if given."""
-    from deeptaxi.learning.agent import DQNAgent
+    from deeptaxi.learning.agent import FitAgent
     from deeptaxi.network.own import copy_network, differs_in_training
 
     if differs_in_training(subject.network, np.arange(min(8, subject.environment.states), dtype=np.int32)):
@@ -208,7 +208,7 @@ def build_agent(subject: Subject, target_noise: float | None, seed: int | None) 
             "fitted (dropout, batch normalization, regularizers): explain it without those layers"
         )
     target = copy_network(subject.network)
-    agent = DQNAgent(subject.network, target, subject.config, environments=1)
+    agent = FitAgent(subject.network, target, subject.config)
     if target_noise is not None:
         rng = np.random.default_rng([seed or 0, 1])
         target.set_weights([w + rng.normal(0, target_noise, w.shape).astype(w.dtype) for w in target.get_weights()])

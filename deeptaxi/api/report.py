@@ -32,8 +32,8 @@ from deeptaxi.storage.run_folder import CONFIG_FILE
 EPISODES = 1000  # as many as `evaluate` plays, with the same seed
 
 
-def gather(runs: Sequence[RunData]) -> Content:
-    """Compute the content of the report."""
+def gather(runs: Sequence[RunData], diagnosis: Mapping[str, Any] | None = None) -> Content:
+    """Compute the content of the report; `diagnosis` is that of the one run, None to diagnose it here."""
     remarks: list[str] = []
     reported = [reported_run(run, remarks) for run in runs]
     worst = farthest(reported)
@@ -45,7 +45,7 @@ def gather(runs: Sequence[RunData]) -> Content:
         names=names_of(environment),
         grid=grid_map(environment),
         runs=reported,
-        subject=look_closely(runs[worst], reported[worst], remarks),
+        subject=look_closely(runs[worst], reported[worst], remarks, diagnosis),
         remarks=remarks,
         playable=playable,
         unplayable=unplayable,
@@ -95,16 +95,20 @@ def farthest(runs: Sequence[ReportedRun]) -> int:
     return values.index(min(values))
 
 
-def look_closely(run: RunData, reported: ReportedRun, remarks: list[str]) -> Subject:
-    """Compare one run with the optimum, state by state."""
+def look_closely(
+    run: RunData, reported: ReportedRun, remarks: list[str], diagnosis: Mapping[str, Any] | None = None
+) -> Subject:
+    """Compare one run with the optimum, state by state; diagnose it, unless its `diagnosis` is known."""
     reference = run.reference()
+    found = diagnose_run(run, remarks) if diagnosis is None else diagnosis
     again, evaluate = commands(run)
     return Subject(
         run=reported,
         policy=run.policy,
         comparison=None if reference is None else compare(reference, run.decisions),
         visits=visits_of(run, remarks),
-        diagnosis=diagnose_run(run, remarks),
+        diagnosis=found,
+        cures=None if found is None else found.get("cures"),
         again=again,
         evaluate=evaluate,
         settings="" if run.config is None else dump_toml(run.config, {}).partition("\n[run]")[0],
@@ -215,7 +219,7 @@ def report(
     path: Path,
     figures: Path | None = None,
     force: bool = False,
-    cures: Mapping[str, Any] | None = None,
+    diagnosis: Mapping[str, Any] | None = None,
 ) -> Report:
     """Write a report on one run, or on several runs of the same problem.
 
@@ -224,18 +228,18 @@ def report(
         path: the page.
         figures: folder for its pictures as files.
         force: whether to overwrite existing files.
-        cures: what cures of the one run reached: the "cures" of `diagnose --cure --json`.
+        diagnosis: of the one run, what `diagnose --json` says, with what its cures reached if they were tried; None to
+            diagnose it here.
 
     Raises:
-        UsageError: a file exists and `force` is not set, the runs are of different problems, or there are cures and
-            several runs.
+        UsageError: a file exists and `force` is not set, the runs are of different problems, or there is a diagnosis
+            and several runs.
     """
     check_places(path, figures, force)
     check_comparable([run.name for run in runs], [run.config for run in runs])
-    if cures is not None and len(runs) > 1:
-        raise UsageError(f"cures are those of one run, and there are {len(runs)}: write a report on each")
-    content = gather(runs)
-    return write_report(replace(content, subject=replace(content.subject, cures=cures)), path, figures, force)
+    if diagnosis is not None and len(runs) > 1:
+        raise UsageError(f"a diagnosis is of one run, and there are {len(runs)}: write a report on each")
+    return write_report(gather(runs, diagnosis), path, figures, force)
 
 
 def report_groups(best: RunData, groups: GroupContent, path: Path, figures: Path | None, force: bool) -> Report:

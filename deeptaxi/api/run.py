@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from deeptaxi.api.report import Report
+    from deeptaxi.diagnosis.case import Diagnosis
     from deeptaxi.evaluation.watching import EpisodeStep
 
 
@@ -114,7 +115,7 @@ class Run(RichRepr, RunData):
         beside: Sequence[Run] = (),
         figures: str | Path | None = None,
         force: bool = False,
-        cures: Mapping[str, Any] | None = None,
+        diagnosis: Diagnosis | None = None,
     ) -> Report:
         """Write an HTML report: verdict, curves, policy map, findings.
 
@@ -123,15 +124,16 @@ class Run(RichRepr, RunData):
             beside: other runs on the same environment to include.
             figures: folder to also write the figures to, as PNG and SVG files.
             force: whether to overwrite existing files.
-            cures: what its cures reached: ``deeptaxi.diagnose(run, cure=True).to_dict()["cures"]``.
+            diagnosis: what `deeptaxi.diagnose` found, with what cures reached if they were tried; None to diagnose now.
 
         Raises:
-            UsageError: a file exists and `force` is not set, the runs are of different problems, or there are cures
-                and several runs.
+            UsageError: a file exists and `force` is not set, the runs are of different problems, or there is a
+                diagnosis and several runs.
         """
         from deeptaxi.api.report import report
 
-        return report([self, *beside], Path(path), None if figures is None else Path(figures), force, cures)
+        known = None if diagnosis is None else diagnosis.to_dict()
+        return report([self, *beside], Path(path), None if figures is None else Path(figures), force, known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that `deeptaxi train --json` prints; unknown or unsaved values are None."""

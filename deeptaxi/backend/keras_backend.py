@@ -392,3 +392,21 @@ def input_gradient(function: Callable[..., Any], inputs: Sequence[Any]) -> list[
     if any(array.dtype != np.float64 for array in arrays):
         raise DeepTaxiError("this backend computed in less than float64")
     return arrays
+
+
+def stateless(optimizer: type) -> type:
+    """Return the class of a Keras optimizer whose `stateless_apply` works on every backend.
+
+    Keras assigns the variables of an optimizer by functions of the backend, which on TensorFlow and PyTorch change the
+    variables themselves. Keras' own functions for all backends change what a stateless scope holds; here they replace
+    the others.
+    """
+    import keras
+
+    if name() == "jax":
+        return optimizer
+    classes = optimizer.__mro__
+    ours = classes[classes.index(keras.optimizers.Optimizer) + 1]  # what Keras adds on this backend
+    common = next(cls for cls in reversed(classes) if "stateless_apply" in vars(cls))
+    replaced = {key: vars(common)[key] for key in vars(ours) if key in vars(common) and not key.startswith("__")}
+    return type(optimizer.__name__, (optimizer, type(ours.__name__, (ours,), replaced)), {})

@@ -1,4 +1,6 @@
-"""A compiled program whose state stays on the device, on TensorFlow and JAX.
+"""A program whose state stays on the device, compiled on TensorFlow and JAX.
+
+On PyTorch it is run as it stands, without gradients but where they are asked for.
 
 Operations that `keras.ops` lacks are in `xla`.
 """
@@ -84,7 +86,8 @@ class Program:
     in_step = False  # with other programs
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
-        self._inner = (_TensorFlow if name() == "tensorflow" else _Jax)(functions, state)
+        inner: Any = {"tensorflow": _TensorFlow, "jax": _Jax, "torch": _Torch}[name()]
+        self._inner = inner(functions, state)
 
     def __call__(self, function: str, *arguments: Any) -> Any:
         """Run a function, wait for it, and return the value of its answer; prepare its arguments with `arguments`."""
@@ -92,7 +95,7 @@ class Program:
 
     @property
     def state(self) -> Any:
-        """The state, as arrays of the backend; invalid after the next call."""
+        """The state, as arrays of the backend (of NumPy on PyTorch); invalid after the next call."""
         return self._inner.state
 
     def read(self, part: Callable[[Any], Any]) -> Any:
@@ -216,6 +219,47 @@ class _TensorFlow:
             return value
 
         return compiled
+
+
+class _Torch:
+    """The state is replaced by what a call returns; parts of it are changed in place (`xla.put`)."""
+
+    def __init__(self, functions: Mapping[str, Callable[..., Any]], state: Any) -> None:
+        self._functions = functions
+        self.reset(state)
+
+    def reset(self, state: Any) -> None:
+        self._state = self._tensors(state)
+
+    @property
+    def state(self) -> Any:
+        return self.read(lambda state: state)
+
+    def read(self, part: Callable[[Any], Any]) -> Any:
+        found = part(self._state)
+        return pack_as(found, [tensor.numpy(force=True).copy() for tensor in arrays_of(found)])
+
+    def arguments(self, values: Any) -> Any:
+        return self._tensors(values)
+
+    def argument(self, buffer: NDArray[Any]) -> Any:
+        return self._tensors(buffer)
+
+    def call(self, function: str, *arguments: Any) -> Any:
+        import torch
+
+        with torch.no_grad():
+            returned = self._functions[function](self._state, *arguments)
+        self._state, value = returned if isinstance(returned, Answer) else (returned, None)
+        return None if value is None else value.numpy(force=True)
+
+    @staticmethod
+    def _tensors(values: Any) -> Any:
+        """Copy nested arrays to tensors of the device."""
+        import torch
+        from keras import ops
+
+        return pack_as(values, [ops.convert_to_tensor(torch.tensor(np.asarray(array))) for array in arrays_of(values)])
 
 
 def concrete_call(concrete: Any) -> Callable[[list[Any]], Any]:

@@ -1,11 +1,13 @@
-"""Operations that `keras.ops` lacks, for compiled programs on TensorFlow and JAX, the backends that use XLA.
+"""Operations that `keras.ops` lacks, for programs.
 
-One of the few modules that distinguish the two (the others: `keras_backend`, `program`). Call these only
-while a program is traced: inside a function compiled by `program.Program`.
+One of the few modules that distinguish the backends (the others: `keras_backend`, `program`). Call these only inside a
+function of a `program.Program`. XLA compiles it on TensorFlow and JAX; on PyTorch it is run as it stands, and what only
+compiled loops use is missing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +24,8 @@ def gather(array: Any, index: Any) -> Any:
         import tensorflow as tf
 
         return tf.gather(array, index)
+    if name() == "torch":
+        return array[index]
     return array.at[index].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
@@ -34,6 +38,9 @@ def scatter(array: Any, index: Any, values: Any) -> Any:
         import tensorflow as tf
 
         return tf.tensor_scatter_nd_update(array, index[:, None], values)
+    if name() == "torch":
+        kept = index < array.shape[0]
+        return array.index_put((index[kept],), values[kept])
     return array.at[index].set(values, mode="drop", wrap_negative_indices=False)
 
 
@@ -43,6 +50,9 @@ def scatter_add(array: Any, index: Any, values: Any) -> Any:
         import tensorflow as tf
 
         return tf.tensor_scatter_nd_add(array, index[:, None], values)
+    if name() == "torch":
+        kept = index < array.shape[0]
+        return array.index_put((index[kept],), values[kept], accumulate=True)
     return array.at[index].add(values, mode="drop", wrap_negative_indices=False)
 
 
@@ -52,9 +62,12 @@ def at(array: Any, index: Any) -> Any:
         import tensorflow as tf
 
         return tf.gather(array, index)  # array[index] would make XLA recompile at every call
+    if name() == "torch":
+        return array[index]
     import jax
 
-    return jax.lax.dynamic_index_in_dim(array, index, keepdims=False)
+    unsigned = jax.numpy.asarray(index).astype("uint32")  # a negative index would count from the end
+    return jax.lax.dynamic_index_in_dim(array, unsigned, keepdims=False)
 
 
 def put(array: Any, start: Any, values: Any) -> Any:
@@ -65,9 +78,13 @@ def put(array: Any, start: Any, values: Any) -> Any:
         from tensorflow.compiler.tf2xla.python import xla
 
         return xla.dynamic_update_slice(array, values, tf.stack([start, *rest]))
+    if name() == "torch":
+        array[start : start + len(values)] = values  # in place, as compiled programs do
+        return array
     import jax
 
-    return jax.lax.dynamic_update_slice(array, values, (start, *(jax.numpy.zeros_like(start) for _ in rest)))
+    unsigned = jax.numpy.asarray(start).astype("uint32")
+    return jax.lax.dynamic_update_slice(array, values, (unsigned, *(jax.numpy.zeros_like(unsigned) for _ in rest)))
 
 
 def materialize(array: Any) -> Any:
@@ -76,6 +93,8 @@ def materialize(array: Any) -> Any:
         from tensorflow.compiler.tf2xla.python import xla
 
         return xla.optimization_barrier(array)[0]
+    if name() == "torch":
+        return array
     import jax
 
     return jax.lax.optimization_barrier(array)
@@ -107,6 +126,20 @@ def loop(first: Any, last: Any, body: Callable[[Any, Any], Any], state: Any) -> 
     return jax.lax.fori_loop(first, last, body, state)
 
 
+def divide(numbers: Any, divisor: Any) -> tuple[Any, Any]:
+    """Return the quotients and remainders of nonnegative int32; `//` and `%` also provide for negative ones."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.truncatediv(numbers, divisor), tf.truncatemod(numbers, divisor)
+    if name() == "torch":
+        return numbers // divisor, numbers % divisor
+    import jax
+
+    divisor = jax.numpy.broadcast_to(jax.numpy.asarray(divisor, "int32"), numbers.shape)
+    return jax.lax.div(numbers, divisor), jax.lax.rem(numbers, divisor)
+
+
 def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Return random int32 of `shape` from the counter-based generator Threefry, keyed by `seed` and `index`.
 
@@ -118,8 +151,32 @@ def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
         return tf.random.stateless_uniform(shape, tf.stack([seed, index]), None, None, tf.int32, alg="threefry")
     import jax
 
-    key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
-    return jax.random.bits(key, shape, "uint32").astype("int32")
+    key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index))
+    # These are the bits of `jax.random.bits`, in half the time: on CPUs, that writes to memory every four rounds.
+    count = jax.lax.iota("uint32", math.prod(shape))
+    first, second = threefry(key, jax.numpy.zeros_like(count), count)
+    return jax.numpy.reshape(first ^ second, shape).astype("int32")
+
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def threefry(key: Any, first: Any, second: Any) -> tuple[Any, Any]:
+    """Return the 64 random bits of each 64-bit count, as two halves: Threefry-2x32 with 20 rounds, on JAX.
+
+    Args:
+        key: uint32 `[2]`.
+        first: uint32 `[n]`, the upper half of the counts.
+        second: uint32 `[n]`, the lower half.
+    """
+    keys = (key[0], key[1], key[0] ^ key[1] ^ 0x1BD11BDA)
+    first, second = first + keys[0], second + keys[1]
+    for group in range(5):
+        for distance in ROTATIONS[group % 2]:
+            first = first + second
+            second = (second << distance | second >> (32 - distance)) ^ first
+        first, second = first + keys[(group + 1) % 3], second + keys[(group + 2) % 3] + (group + 1)
+    return first, second
 
 
 def naturals(bits: Any) -> Any:
@@ -142,6 +199,10 @@ def as_float(bits: Any) -> Any:
         import tensorflow as tf
 
         return tf.bitcast(bits, tf.float32)
+    if name() == "torch":
+        import torch
+
+        return bits.view(torch.float32)
     import jax
 
     return jax.lax.bitcast_convert_type(bits, "float32")
@@ -153,6 +214,10 @@ def as_bits(numbers: Any) -> Any:
         import tensorflow as tf
 
         return tf.bitcast(numbers, tf.int32)
+    if name() == "torch":
+        import torch
+
+        return numbers.view(torch.int32)
     import jax
 
     return jax.lax.bitcast_convert_type(numbers, "int32")
@@ -180,6 +245,17 @@ def pullback_of_first(
             return [tf.convert_to_tensor(gradient) for gradient in found]  # that of a gather is a list of rows
 
         return result, back, other
+    if name() == "torch":
+        import torch
+
+        with torch.enable_grad():
+            inputs = [value.detach().requires_grad_() for value in values]
+            result, other = function(*inputs)
+
+        def back_of_torch(upstream: Any) -> list[Any]:
+            return list(torch.autograd.grad(result, inputs, upstream, allow_unused=True, materialize_grads=True))
+
+        return result.detach(), back_of_torch, pack_as(other, [array.detach() for array in arrays_of(other)])
     import jax
 
     result, pull, other = jax.vjp(function, *values, has_aux=True)

@@ -59,7 +59,7 @@ def command(
     check_places(path, figures, force)
     if cure and (len(runs) > 1 or holds_runs(runs[0])):
         raise UsageError("--cure is for one run: write a report on each")
-    signal_number, cures = 0, None
+    signal_number, diagnosis = 0, None
     if len(runs) == 1 and holds_runs(runs[0]):
         if env is not None or env_args or time_limit is not None:
             raise UsageError(f"--env, --env-arg and --time-limit are for a model file; {runs[0]} holds runs")
@@ -68,8 +68,8 @@ def command(
         loaded = load_comparable(runs, EnvSpec(env, env_args, time_limit, trust_env))
         if cure:
             found, signal_number = diagnose_with_cures(loaded[0], budget)
-            cures = found.to_dict()["cures"]
-        made = report(loaded, path, figures, force, cures)
+            diagnosis = found.to_dict()
+        made = report(loaded, path, figures, force, diagnosis)
     for remark in made.remarks:
         err().print(f"Note: {remark}", soft_wrap=True)
     if as_json:

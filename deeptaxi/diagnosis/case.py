@@ -358,7 +358,7 @@ def known(case: Case, need: str) -> bool:
 
 COPIES = 16
 STEPS = 20_000  # at most, for all environments together, for each of the two policies
-SECONDS = 3.0  # of a random sample of that many
+SECONDS = 3.0  # of the steps of a random sample of that many
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,13 +433,13 @@ def play_rows(
 
     Actions are sampled from `choices` `[S, A]`.
     """
-    until = monotonic() + seconds
     rng = np.random.default_rng(seeds)
     copies = min(count, COPIES)
     rows: list[VectorStep] = []
     ended = 0
     with blaming(environment.config.id), closing(environment.make_vector(copies, masks=False)) as vector:
         states = vector.reset(seed=rng.integers(0, 2**31, copies).tolist())[0]
+        until = monotonic() + seconds  # making the copies may take as long
 
         def choose(state: Ints) -> Ints:
             draws = rng.random((copies, environment.actions)) * choices[state]

@@ -4,7 +4,7 @@ The answers of a Markov decision process depend on the state and the action alon
 (s, a, r, s'), with those before them in their episodes:
 
     places     (s, a, s') that always truncates, at different steps and before the limit, ends episodes: it is terminal
-    limits     (s, a, s') that sometimes ends episodes does so at any step with the same probability
+    limits     (s, a, s') that sometimes ends episodes does so at any step with the same probability, not at one alone
     lag        s' depends on a and, given (s, a), not on the action before
     late       r depends on (s, a, s') and, given that, not on the transition before
 
@@ -173,10 +173,32 @@ def hidden_time_limit(case: Case) -> Finding | Unchecked | None:
     either = identified(sample) & (ended > 0) & (ended < count)
     times = np.unique(sample.time[ends & either])
     if (ends & either).sum() < FEW or len(times) < 2:
-        return None  # at one step alone: `truncation-as-terminal`
+        return None  # at one step alone: `terminating_limit`
     if deviation(ends[either], sample.time[either].astype(float), transition_keys(case, sample)[either]) < SURE:
         return None
     return limit_finding(sample, ends & either, "severe", "terminated")
+
+
+def terminating_limit(case: Case, sample: Sample) -> Finding | None:
+    """Detect transitions that end episodes only at one particular step and continue at others."""
+    ends, keys = sample.terminated & identified(sample), transition_keys(case, sample)
+    going_on = np.unique(keys[~sample.terminated & ~sample.truncated])
+    both = ends & np.isin(keys, going_on)
+    if both.sum() < FEW or len(np.unique(sample.time[both])) > 1:
+        return None
+    step = int(sample.time[both][0])
+    if step != int(sample.time.max()):
+        return None
+    return Finding(
+        "truncation-as-terminal",
+        "severe",
+        f"the environment says terminated after step {step} in {int(both.sum())} episodes, by transitions that "
+        "continue at other times: that is a time limit",
+        {"step": step, "episodes": int(both.sum()), "transitions": len(np.unique(keys[both]))},
+        "episodes",
+        "the environment returns terminated where it should return truncated, so states before the limit look terminal",
+        "return truncated=True at the time limit, or leave the limit to gymnasium's TimeLimit (--time-limit)",
+    )
 
 
 def deviation(ends: Bools, times: Floats, keys: Ints) -> float:

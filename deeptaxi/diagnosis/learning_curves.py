@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from deeptaxi.config import OWN_KIND, TrainConfig
 from deeptaxi.diagnosis import cures
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, only, the
+from deeptaxi.diagnosis.fit import measure_fit
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.metrics import History, Snapshot, Started
@@ -38,6 +39,7 @@ NO_REST = 0.3  # the same, beyond doubt
 RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, relative to the range of Q
 GROWN = 3.0  # relative to the smallest td_error so far
 DRIFT = 0.1  # of the range of Q*, still to go
+FAR_BELOW = 5.0  # times: a step that is that much smaller than the usual one
 
 
 def possible_range(table: TransitionTable, discount: float, start_value: float) -> tuple[float, float]:
@@ -239,10 +241,14 @@ def restless(history: History) -> dict[str, float]:
 
 
 def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
-    """Detect Q values that still drift in one direction at the end, toward values that are far off."""
+    """Detect Q values that are not fitted yet: small steps, or values that drift in one direction to the end."""
+    if case.harmful is False:
+        return None
+    if (unfitted := unfitted_by_small_steps(case)) is not None:
+        return unfitted
     snapshots = numbered_snapshots(the(case.history))
-    if len(snapshots) < 8 or case.harmful is False:
-        return None if case.harmful is False else Unchecked("the log has fewer than eight snapshots of the Q values")
+    if len(snapshots) < 8:
+        return Unchecked("the log has fewer than eight snapshots of the Q values")
     means = finite(item.q_mean for item in snapshots[len(snapshots) // 2 :])
     steps, moved = np.diff(means), float(means[-1] - means[0])
     steady = float((np.sign(steps) == np.sign(moved)).mean())
@@ -259,6 +265,31 @@ def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
         "the updates are so small that the training ended before the values arrived",
         higher_rate(case.config, case.usual),
     )
+
+
+def unfitted_by_small_steps(case: Case) -> Finding | None:
+    """Detect steps far below the usual ones where even plain rewards, which need no other value, are not fitted."""
+    config, usual = case.config, case.usual
+    if config is None or usual is None or config.optimizer.name != usual.optimizer.name:
+        return None
+    (setting, step), (usual_setting, common) = cures.step_size(config), cures.step_size(usual)
+    if setting != usual_setting or step * FAR_BELOW > common:
+        return None
+    fit = measure_fit(case)
+    if fit is None or fit.plain_rewards is None or fit.kind != "not fitted":
+        return None
+    pairs = f"the {fit.plain_pairs} pairs" if fit.plain_pairs > 1 else "the one pair"
+    return Finding(
+        "learning-rate-too-low",
+        "warning",
+        f"the steps are {common / step:.3g} times smaller than usual, and even at {pairs} whose target is a plain "
+        f"reward Q is still off by {fit.plain_rewards:.3g}, where Q* ranges over {fit.span:.3g}",
+        {"step": step, "usual_step": common, "plain_rewards": fit.plain_rewards, "plain_pairs": fit.plain_pairs,
+         "span": fit.span, "updates": config.updates},
+        "exact",
+        "the updates are so small that the training ended before the values arrived",
+        higher_rate(config, usual),
+    )  # fmt: skip
 
 
 def higher_rate(config: TrainConfig | None, usual: TrainConfig | None) -> str:

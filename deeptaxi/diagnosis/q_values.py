@@ -32,6 +32,7 @@ from deeptaxi.arguments import short_words
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.diagnosis import cures, rivals
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, the
+from deeptaxi.diagnosis.environment_checks import terminating_limit
 from deeptaxi.diagnosis.rivals import CLOSE, FAR, NEARER
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
@@ -276,7 +277,7 @@ def one_backup(case: Case, endless: TransitionTable, discount: float, scale: flo
 def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
     """Detect a training that treated the time limit as termination."""
     if case.table is None:
-        return seen_truncation(case)
+        return Unchecked(case.missing("sample")) if case.sample is None else terminating_limit(case, case.sample)
     if case.training_discount is None or case.q is None or case.broken:
         return Unchecked(case.missing("discount") if case.training_discount is None else case.missing("q"))
     limit = case.config.environment.time_limit if case.config else None
@@ -300,35 +301,6 @@ def truncation_as_terminal(case: Case) -> Finding | Unchecked | None:
         "exact",
         "where the time limit cut an episode, td_target left out the value of the next state",
         "bootstrap unless terminated, even if truncated: store `terminated`, never `terminated or truncated`",
-    )
-
-
-def seen_truncation(case: Case) -> Finding | Unchecked | None:
-    """Detect transitions that end episodes only at one particular step and continue at others."""
-    sample = case.sample
-    if sample is None:
-        return Unchecked(case.missing("sample"))
-    key = (sample.state * case.actions + sample.action) * case.states + sample.next_state
-    ended, time = sample.terminated, sample.time
-    going_on = np.unique(key[~ended & ~sample.truncated])
-    alone = (sample.state != sample.shared_state) & (
-        sample.next_state != sample.shared_state
-    )  # else it is many transitions
-    both = ended & alone & np.isin(key, going_on)
-    if both.sum() < 5 or len(np.unique(time[both])) > 1:
-        return None
-    step = int(time[both][0])
-    if step != int(time.max()):
-        return None
-    return Finding(
-        "truncation-as-terminal",
-        "severe",
-        f"the environment says terminated after step {step} in {int(both.sum())} episodes, by transitions that "
-        "continue at other times: that is a time limit",
-        {"step": step, "episodes": int(both.sum()), "transitions": len(np.unique(key[both]))},
-        "episodes",
-        "the environment returns terminated where it should return truncated, so states before the limit look terminal",
-        "return truncated=True at the time limit, or leave the limit to gymnasium's TimeLimit (--time-limit)",
     )
 
 

@@ -94,6 +94,9 @@ WEAKER = {  # findings whose evidence looks the same if one of the others is tru
     "dead-relu-units": {"model-not-trained", "network-too-small"},
     "all-policies-equal": {"mask-forbids-optimum", "goal-unreachable"},
     "goal-unreachable": {"mask-forbids-optimum"},
+    "hidden-time-limit": {"observations-lag"},  # where the action before acts, (s, a, s') says too little of the end,
+    "rewards-late": {"observations-lag"},  # and rewards are those of the action before
+    "no-reward-seen": {"hidden-time-limit", "truncation-as-terminal"},  # episodes that end before the goal
     "interrupted": {"diverged"},
     "environment-failed": {"diverged"},
     "terminal-states-bootstrapped": MISFIT,
@@ -115,8 +118,7 @@ def diagnose(case: Case) -> Diagnosis:
             harmless = case.harmful is False and result.severity == "severe" and result.name not in OF_THE_PROBLEM
             findings.append(replace(result, severity="warning") if harmless else result)
     names = {finding.name for finding in findings}
-    findings = [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
-    findings = exploration.rank_gaps(findings)
+    findings = exploration.rank_gaps(without_weaker(findings))
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     causes = [finding for finding in findings if finding.cause]
     if not any(cause.severity == "severe" for cause in causes):
@@ -126,7 +128,15 @@ def diagnose(case: Case) -> Diagnosis:
         if missed is not None:
             findings.insert(0 if missed.severity == "severe" else len(findings), missed)
     findings = [with_sound_cure(finding, case) for finding in findings]
+    if findings and findings[0].severity == "severe" and findings[0].cause:  # what is typed first
+        findings[0] = replace(findings[0], cure=cure_of_all(findings[0], findings, case))
     return Diagnosis(tuple(explained(finding, findings, case) for finding in findings), tuple(not_checked))
+
+
+def without_weaker(findings: list[Finding]) -> list[Finding]:
+    """Leave out the findings whose evidence another one explains."""
+    names = {finding.name for finding in findings}
+    return [finding for finding in findings if not names & WEAKER.get(finding.name, set())]
 
 
 def explained(finding: Finding, findings: list[Finding], case: Case) -> Finding:

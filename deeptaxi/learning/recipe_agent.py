@@ -1,8 +1,4 @@
-"""The recipe step by step: a replay buffer in NumPy, and an agent that is updated on minibatches from it.
-
-It is what loops over environments take where one compiled program cannot do it all (`compiled.compiled_agent`): with
-`FitAgent`, the literal algorithm; with `DQNAgent`, on PyTorch and for optimizers that the program does not have.
-"""
+"""The recipe step by step: a replay buffer in NumPy, and a `FitAgent` that is updated on minibatches from it."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from numpy.typing import NDArray
 
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import Acting, DQNAgent, Updated
+from deeptaxi.learning.agent import Acting, FitAgent, Updated
 from deeptaxi.learning.expected import expect, outcomes_of
 from deeptaxi.learning.replay_buffer import PrioritizedReplayBuffer, ReplayBuffer, Transitions
 from deeptaxi.learning.state import TrainingState, fact, generator_state, merge_states, set_generator
@@ -28,7 +24,7 @@ def build_replay(config: TrainConfig) -> ReplayBuffer:
 
 
 class RecipeAgent:
-    """The recipe step by step: a replay buffer in NumPy, and what updates networks on its minibatches; an `Agent`.
+    """The recipe step by step; an `Agent`.
 
     Args:
         agent: acts, and makes the updates.
@@ -40,7 +36,7 @@ class RecipeAgent:
 
     def __init__(
         self,
-        agent: DQNAgent,
+        agent: FitAgent,
         config: TrainConfig,
         environment: Environment,
         masks: ActionMaskTable,

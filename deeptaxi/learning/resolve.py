@@ -39,7 +39,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from deeptaxi.config import OWN_KIND, TrainConfig, encoding_of, kind_of, merge, resolve
+from deeptaxi.config import OWN_KIND, OptimizerConfig, TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
@@ -263,7 +263,7 @@ def table_settings(table: TransitionTable, kind: str, compiled: bool, large: boo
 
 
 COMPILING = ("tensorflow", "jax")
-OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # supported by the compiled loop, with Keras' defaults
+OPTIMIZER_OPTIONS: dict[str, dict[str, Any]] = {  # of the optimizers in `compiled.optimizers`, with Keras' defaults
     "sgd": {"momentum": 0.0, "nesterov": False},
     "adam": {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7},
 }
@@ -273,26 +273,26 @@ def why_not_compiled(config: TrainConfig, environment: Environment) -> str | Non
     """Return why the compiled loop cannot run this training; None if it can."""
     if environment.table is None:
         return f"it needs a transition table, and {environment.config.id} has none: {environment.table_missing}"
-    if (reason := why_no_program(config)) is not None:
-        return reason
+    if (running := os.environ.get("KERAS_BACKEND") or "tensorflow") not in COMPILING:
+        return f"it runs on {' and '.join(COMPILING)}, not on KERAS_BACKEND={running}"
     if config.exploration.action_mask and known_mask(environment) is None:
         return "it needs the action mask of all states in advance, and this environment only reveals it step by step"
     return too_large(*environment.table.probability.shape) or too_many(config, environment.actions)
 
 
-def why_no_program(config: TrainConfig) -> str | None:
-    """Return why no program that carries weights and optimizer as arrays can make the updates; None if one can."""
-    running = os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if running not in COMPILING:
-        return f"it runs on {' and '.join(COMPILING)}, not on KERAS_BACKEND={running}"
-    known = OPTIMIZER_OPTIONS.get(config.optimizer.name)
-    if known is None:
-        return f"it supports the optimizers {' and '.join(OPTIMIZER_OPTIONS)}, not {config.optimizer.name}"
-    for option, value in config.optimizer.options.items():
-        if option not in known:
-            return f"its {config.optimizer.name} has no option {option}"
-        check_option(option, value)
-    return None
+def has_pure_optimizer(config: OptimizerConfig) -> bool:
+    """Return whether the optimizer is one of `compiled.optimizers`, with options that it has there."""
+    return config.options.keys() <= OPTIMIZER_OPTIONS.get(config.name, {}).keys() and config.name in OPTIMIZER_OPTIONS
+
+
+def check_options(config: OptimizerConfig) -> None:
+    """Validate the options that `compiled.optimizers` knows.
+
+    Raises:
+        UsageError: one has the wrong type or is out of range.
+    """
+    for name in config.options.keys() & OPTIMIZER_OPTIONS.get(config.name, {}).keys():
+        check_option(name, config.options[name])
 
 
 def check_option(name: str, value: Any) -> None:
@@ -419,6 +419,7 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     config = resolve(named_values, asked, chosen)
     if config.target.backup == "expected" and environment.table is None:
         raise UsageError(no_expectation(environment, values, chosen))
+    check_options(config.optimizer)
     check_tabulable(environment, config)
     check_size(config, environment.states, environment.actions)
     check_workers(config, environment)

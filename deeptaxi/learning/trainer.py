@@ -25,7 +25,7 @@ from deeptaxi.config import PATIENCE, TrainConfig
 from deeptaxi.errors import CallbackError, DeepTaxiError, DivergedError, EnvironmentFailedError, UsageError
 from deeptaxi.evaluation.exact import Verdict
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import Agent, DQNAgent, FitAgent
+from deeptaxi.learning.agent import Agent, FitAgent
 from deeptaxi.learning.callbacks import Callback, Event, StopTraining
 from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.loop import CompiledLoop
@@ -35,7 +35,7 @@ from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.initial_network import initial_network, network_spec, seeds
 from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
 from deeptaxi.learning.recipe_agent import RecipeAgent
-from deeptaxi.learning.resolve import why_no_program, why_not_compiled
+from deeptaxi.learning.resolve import why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states
 from deeptaxi.mdp.environment import Environment
@@ -45,7 +45,6 @@ from deeptaxi.network.lazy import LazyNetwork, borrow_network, return_network
 from deeptaxi.network.own import copy_network
 
 NOT_EVALUATED = "the training was interrupted before its weights were evaluated (`deeptaxi evaluate` does it)"
-AGENTS: dict[str, type[DQNAgent]] = {"gymnasium": DQNAgent, "fit": FitAgent}
 
 
 class Trained(NamedTuple):
@@ -326,15 +325,14 @@ def build_agent(
     for_replay: np.random.SeedSequence,
     network: keras.Model | None = None,
 ) -> Agent:
-    """Build the agent of a loop over environments: one compiled program where the backend and optimizer allow it.
+    """Build the agent of a loop over environments: one program, or the literal recipe.
 
     `network` as for `initial_network`.
     """
-    if config.loop == "gymnasium" and why_no_program(config) is None:
-        online = initial_network(config, environment, network)
+    online = initial_network(config, environment, network)
+    if config.loop == "gymnasium":
         return CompiledAgent(online, config, environment, masks, for_replay)
-    online, target = (initial_network(config, environment, network) for _ in range(2))
-    agent = AGENTS[config.loop](online, target, config, config.interaction.environments)
+    agent = FitAgent(online, initial_network(config, environment, network), config)
     return RecipeAgent(agent, config, environment, masks, for_replay)
 
 

@@ -1,8 +1,7 @@
 """Trace one update with every intermediate value, and compare it with the masked gradient.
 
-`trace_update` runs one real update of a `DQNAgent` and records its inputs and results. It has no rule of its own:
-targets, overwrite, loss, gradient and updated weights are the agent's. With the quantities of `recipe` and
-`gradients`, E the loss, α the tabular step:
+`trace_update` makes the update of a `FitAgent` step by step: predict, overwrite, and what `fit` does, a gradient and a
+step of the agent's optimizer. With the quantities of `recipe` and `gradients`, E the loss, α the tabular step:
 
     td_target → targets → E → dE/dQ → dE/dV, dE/dA → weights → predictions
 
@@ -23,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -32,14 +31,15 @@ from numpy.typing import NDArray
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import TrainConfig
-from deeptaxi.learning.agent import DQNAgent, TDTargets, build_optimizer
+from deeptaxi.learning.agent import FitAgent
 from deeptaxi.learning.example import Transition
+from deeptaxi.learning.keras_optimizer import build_optimizer
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.network import gradients
 from deeptaxi.network.own import copy_network, streams_of
 from deeptaxi.network.tabulate import tabulate
-from deeptaxi.recipe import loss_of, n_step
+from deeptaxi.recipe import loss_of, n_step, overwrite, td_targets
 
 Floats = NDArray[np.floating[Any]]
 
@@ -192,6 +192,16 @@ def tensor(x: Any) -> Any:
     return ops.convert_to_tensor(x)
 
 
+def recipe_gradients(online: keras.Model, config: TrainConfig, batch: Batch, targets: Floats) -> tuple[Any, list[Any]]:
+    """Return the loss of all outputs against the overwritten targets `[B, A]`, and its weight gradients."""
+    states, weights, overwritten = tensor(batch.states), tensor(batch.weights), tensor(targets)
+
+    def loss() -> Any:
+        return loss_of(config.optimizer.loss, online(states, training=True), overwritten, weights)
+
+    return keras_backend.gradients(loss, online.trainable_variables, online.non_trainable_variables)
+
+
 def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, targets: Floats) -> tuple[Any, list[Any]]:
     """Return the loss on the actions taken alone, scaled like the overwrite rule's, and its weight gradients.
 
@@ -279,7 +289,7 @@ def batch_of(steps: Sequence[Transition], config: TrainConfig) -> Batch:
     )
 
 
-def steps_before_exploration(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools) -> Sequence[Transition]:
+def steps_before_exploration(agent: FitAgent, steps: Sequence[Transition], allowed: Bools) -> Sequence[Transition]:
     """Return the steps that an n-step sum of the agent has: those before the first action that is not greedy.
 
     Args:
@@ -295,7 +305,26 @@ def steps_before_exploration(agent: DQNAgent, steps: Sequence[Transition], allow
     return steps if greedy.all() else steps[: 1 + int(greedy.argmin())]
 
 
-def trace_update(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
+class TDTargets(NamedTuple):
+    """The targets of an update and the Q values they are computed from."""
+
+    q_online: Floats  # of the states, before the step, [B, A]
+    q_target: Floats  # of the next states, [B, A]
+    choosing_q: Floats | None  # double DQN: the online network's Q values of the next states, [B, A]
+    td_targets: Floats  # [B]
+    targets: Floats  # `q_online` with the entries of the actions taken overwritten, [B, A]
+
+
+def compute_targets(agent: FitAgent, batch: Batch, allowed: Bools) -> TDTargets:
+    """Return the targets of an update of the agent; `allowed` are the actions allowed in the next states, `[B, A]`."""
+    q_online = array(agent.online(batch.states, training=False))
+    q_target = array(agent.target(batch.next_states, training=False))
+    choosing = array(agent.online(batch.next_states, training=False)) if agent.config.target.double else None
+    found = td_targets(batch.rewards, batch.discounts, q_target, allowed, choosing)
+    return TDTargets(q_online, q_target, choosing, array(found), array(overwrite(q_online, batch.actions, found)))
+
+
+def trace_update(agent: FitAgent, steps: Sequence[Transition], allowed: Bools, comparing: bool = False) -> Anatomy:
     """Run one update of the agent on `steps` and return every intermediate value.
 
     Args:
@@ -308,13 +337,12 @@ def trace_update(agent: DQNAgent, steps: Sequence[Transition], allowed: Bools, c
     used = steps_before_exploration(agent, steps, allowed)
     batch = batch_of(used, config)
     next_allowed = allowed[batch.next_states]
-    inputs, weights = [tensor(x) for x in (*batch[:5], next_allowed)], tensor(batch.weights)
-    td = TDTargets(*(x if x is None else array(x) for x in agent.rule.compute_targets(*inputs)))
-    loss, found = agent.rule.loss_gradients(inputs[0], tensor(td.targets), weights)
+    td = compute_targets(agent, batch, next_allowed)
+    loss, found = recipe_gradients(online, config, batch, td.targets)
     slopes, gradient = [array(slope) for slope in found], gradient_of(online, td, batch, config)
     states = len(allowed)
     copy, table_before, before = copy_network(online), tabulate(online, states), weights_of(online)
-    agent.update(batch, next_allowed)
+    agent.optimizer.apply(found, online.trainable_variables)
     made = weights_of(online)
     state, action = steps[0].state, steps[0].action
     td_target = td_target_of(used, batch, td, next_allowed[0], config)

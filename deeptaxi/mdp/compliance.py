@@ -20,6 +20,7 @@ from gymnasium.utils.passive_env_checker import check_space
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import DeepTaxiError
+from deeptaxi.mdp.binning import View, lacking_options
 from deeptaxi.mdp.constructor import check_arguments
 from deeptaxi.mdp.contract import (
     GYMNASIUMS,
@@ -120,7 +121,7 @@ def check_compliance(config: EnvironmentConfig, source: Source, seconds: float =
         if codec is not None and actions is not None and not found.faults:
             with closing(make()) as env:
                 check_table(CheckedEnv(with_numbered_actions(env, actions), codec, config.id), codec, config, found)
-        elif has_table(env):
+        elif found.faults and has_table(env):
             found.notes.append("P was not checked: mend the faults first")
     return found
 
@@ -143,7 +144,7 @@ def beneath(env: Any) -> Any:
 def check_spaces(
     env: Any, config: EnvironmentConfig, found: Compliance
 ) -> tuple[StateCodec | None, ActionCodec | None]:
-    """Check both spaces; return their codecs, or None where a space is at fault."""
+    """Check both spaces; return their codecs, or None where a space is at fault, or where it needs bins."""
     for part, kind in (("observation_space", "observation"), ("action_space", "action")):
         space = getattr(env, part, None)
         if space is None:
@@ -157,6 +158,10 @@ def check_spaces(
         return None, None
     try:
         with blaming(config.id):
+            lacking = lacking_options(env, View(), ()) if config.bins is None and config.action_bins is None else None
+            if lacking:  # real numbers are no fault
+                found.notes.append(f"to number its states or actions, `deeptaxi train` needs bins: it {lacking}")
+                return None, None
             codec, actions = codecs_of(env, config)
             size = f"{codec.states:,} states"
             if isinstance(codec, NumberingCodec):
@@ -173,8 +178,8 @@ class Play:
 
     Args:
         env: the environment beneath Gymnasium's wrappers.
-        codec: maps its observations; None if their space is at fault, so that no observation is checked.
-        actions: maps its actions; None if their space is at fault, so that it is sampled as it is.
+        codec: maps its observations; None if their space has no numbers, so that no observation is checked.
+        actions: maps its actions; None if their space has no numbers, so that it is sampled as it is.
         limit: steps after which an episode is truncated, or None.
         found: takes the faults.
     """
@@ -344,11 +349,11 @@ def check_seed(make: Any, found: Compliance) -> None:
             calls = [(env, env.reset(seed=CHECK_SEED)) for env in (one, other)]
             space = one.action_space
             space.seed(CHECK_SEED)
-            what: Any = "reset"
+            action: Any = None  # of a reset
             for step in range(COMPARED_STEPS):
                 first, second = (comparable(answer) for _, answer in calls)
                 if repr(first) != repr(second):
-                    call = f"reset(seed={CHECK_SEED})" if what == "reset" else stepped(what)
+                    call = f"reset(seed={CHECK_SEED})" if action is None else stepped(action)
                     message = (
                         f"with the same seed and actions, {call} returned {brief(first)} and then {brief(second)}: "
                         "draw all chance from self.np_random, after super().reset(seed=seed)"
@@ -357,10 +362,10 @@ def check_seed(make: Any, found: Compliance) -> None:
                     return
                 answer = calls[0][1]
                 if step and any(bool(flag) for flag in answer[2:4]):
-                    what, calls = "reset", [(env, env.reset(seed=CHECK_SEED + step)) for env, _ in calls]
+                    action, calls = None, [(env, env.reset(seed=CHECK_SEED + step)) for env, _ in calls]
                 else:
-                    what = space.sample()
-                    calls = [(env, env.step(what)) for env, _ in calls]
+                    action = space.sample()
+                    calls = [(env, env.step(action)) for env, _ in calls]
             found.passed.append(f"seed: {COMPARED_STEPS:,} steps of two instances are equal")
     except (Exception, SystemExit):  # a fault that the play has found, or that this one shares
         found.notes.append("the seed was not checked: mend the faults first")

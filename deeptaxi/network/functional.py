@@ -60,7 +60,7 @@ def q_values(z: Any, rest: Sequence[Any], config: NetworkConfig) -> Any:
     """Return the Q values `[B, A]` from summed kernel rows `z` `[B, W]` and the unraveled `rest`."""
     x = z
     if config.hidden:
-        activate = keras.activations.get(config.activation)
+        activate = relu if config.activation == "relu" else keras.activations.get(config.activation)
         x = activate(z + rest[0])
         for kernel, bias in zip(rest[1:-2:2], rest[2:-2:2], strict=True):
             x = activate(product(x, kernel) + bias)
@@ -78,6 +78,22 @@ def fold_dueling(kernel: Any, bias: Any, aggregation: str) -> tuple[Any, Any]:
     V + A − mean(A) is linear in (V, A), so the weights of the streams can be combined instead of their outputs.
     """
     return join(kernel[:1], kernel[1:], aggregation, axis=0), join(bias[:1], bias[1:], aggregation)
+
+
+@ops.custom_gradient
+def relu(x: Any) -> Any:
+    """Return max(x, 0), which the gradient is computed from: x need not be in memory.
+
+    By default, the compiler computes the maximum again wherever it is used, from an x that it writes to memory first.
+    It does not do so to a selection, whose operands are larger than itself.
+    """
+    y = ops.where(x <= 0, 0.0, x)  # NaN remains
+
+    def backward(*args: Any, upstream: Any = None) -> Any:
+        (gradient,) = args if upstream is None else (upstream,)
+        return ops.where(y > 0, gradient, 0.0)
+
+    return y, backward
 
 
 @ops.custom_gradient

@@ -155,9 +155,10 @@ def signs(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Format a text as a sentence, with a capital letter and a period."""
+    """Format a text as a sentence, with a period, and a capital letter unless it begins with a name, symbol or code."""
     text = brief(text, 2 * LONGEST_TEXT)
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
+    first = text[:1].upper() if re.match(r"[a-z]+(?=[ ,;]|[.…]?$)", text) else text[:1]
+    return first + text[1:] + ("" if text.endswith((".", "…", "!", "?")) else ".")
 
 
 def brief(value: Any, longest: int = LONGEST_TEXT) -> str:

@@ -353,7 +353,7 @@ def check_options(path: Path, optimizer: OptimizerConfig) -> None:
         UsageError: an option does not exist.
     """
     keras_backend.start()
-    from deeptaxi.learning.agent import build_optimizer
+    from deeptaxi.learning.keras_optimizer import build_optimizer
 
     try:
         build_optimizer(optimizer, 1.0, 1)

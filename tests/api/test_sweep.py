@@ -124,8 +124,8 @@ def test_a_job_that_fails_is_told_and_does_not_stop_the_others(tmp_path: Path) -
 
 
 def test_settings_that_exclude_each_other_are_no_job(tmp_path: Path) -> None:
-    grid = {"loop": ["compiled", "fit"], "prioritized": [False, True]}
-    with pytest.raises(UsageError, match=r"loop=fit_prioritized=true: prioritized replay needs"):
+    grid = {"loop": ["compiled", "fit"], "exploring_starts": [0.0, 0.1]}
+    with pytest.raises(UsageError, match=r"loop=fit_exploring_starts=0.1: --exploring-starts sets"):
         deeptaxi.sweep(env="FrozenLake-v1", grid=grid, workers=0, out=tmp_path / "sweep")
     assert not list(tmp_path.iterdir())
 

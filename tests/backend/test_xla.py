@@ -71,18 +71,37 @@ def check_bits():
     bits = draw[0].view(np.uint32)
     shares = [((bits >> place) & 1).mean() for place in range(32)]
     np.testing.assert_allclose(shares, 0.5, atol=0.07)  # √(1/4·2000) = 0.011: six of them
+    if keras_backend.name() == "jax":  # whose own bits they are
+        import jax
+
+        for (seed, index), array in zip(KEYS, draw, strict=True):
+            key = jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), index)
+            np.testing.assert_array_equal(array.view(np.uint32), jax.random.bits(key, (50, 40), "uint32"))
 
 
 KEYS = [(1, 7), (1, 8), (2, 7), (2**31 - 1, 7), (1, 2**30 + 7), (1, 7)]
 
 
+def check_divisions():
+    """Divide by constants and by numbers known only when it runs, up to the largest."""
+    numbers = np.array([0, 1, 5, 6, 7, 2**30, 2**31 - 2, 2**31 - 1], np.int32)
+    for divisor in (1, 2, 6, 7, 500_000, 2**30, 2**31 - 1):
+        found = compiled(lambda x, y, d=divisor: (*xla.divide(x, y), *xla.divide(x, d)), numbers, np.int32(divisor))
+        for quotient, rest in (found[:2], found[2:]):
+            np.testing.assert_array_equal(quotient, numbers // divisor)
+            np.testing.assert_array_equal(rest, numbers % divisor)
+
+
+CHECKS = (check_arrays, check_loop, check_bits, check_divisions)
+
+
 def check_compiled():
     """Check everything on this backend."""
-    for check in (check_arrays, check_loop, check_bits):
+    for check in CHECKS:
         check()
 
 
-@pytest.mark.parametrize("check", [check_arrays, check_loop, check_bits])
+@pytest.mark.parametrize("check", CHECKS)
 def test_compiled_functions_do_what_they_say(check):
     check()
 
@@ -98,6 +117,20 @@ def test_bits_become_numbers_by_hand():
     bits = np.array([0, 1, 256, -1, -(2**31), 2**31 - 1], np.int32)
     assert numbers(xla.naturals(bits)).tolist() == [0, 1, 256, 2**31 - 1, 0, 2**31 - 1]
     assert numbers(xla.fractions(bits)).tolist() == [0, 0, 2**-24, 1 - 2**-24, 0.5, 0.5 - 2**-24]
+
+
+@pytest.mark.parametrize(
+    ("count", "key", "expected"),
+    [
+        ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+        ((0xFFFFFFFF, 0xFFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF), (0x1CB996FC, 0xBB002BE7)),
+        ((0x243F6A88, 0x85A308D3), (0x13198A2E, 0x03707344), (0xC4923A9C, 0x483DF7A0)),
+    ],
+)
+def test_threefry_has_the_known_answers_of_its_authors(count, key, expected):
+    # The known answers of Threefry-2x32 with 20 rounds in Random123, the reference implementation.
+    first, second = (np.array([half], np.uint32) for half in count)
+    assert tuple(int(half[0]) for half in xla.threefry(np.array(key, np.uint32), first, second)) == expected
 
 
 def test_a_pullback_can_be_called_more_than_once():

@@ -10,7 +10,15 @@ import deeptaxi
 from deeptaxi.diagnosis import case
 from deeptaxi.mdp import compliance
 from tests.cli.conftest import refused, run
-from tests.diagnosis.test_environment_checks import DrawnTruncation, Field, GoalAlone, GoalTruncates, Lag
+from tests.diagnosis.test_environment_checks import (
+    ActionsLag,
+    DrawnTruncation,
+    Field,
+    FixedLimit,
+    GoalAlone,
+    GoalTruncates,
+    Lag,
+)
 from tests.mdp.test_compliance import Guarded
 from tests.mdp.test_contract import NoOptions, Walk
 from tests.problems import chain, registered
@@ -39,6 +47,15 @@ def test_no_faults_is_exit_code_0() -> None:
     assert found["notes"] == ["no P; `deeptaxi discover` finds the table of an environment whose chance is finite"]
 
 
+def test_real_numbers_are_no_fault_and_what_training_needs_is_noted() -> None:
+    found = run("check", "MountainCar-v0")
+    assert found.exit_code == 0
+    assert "· to number its states or actions, `deeptaxi train` needs bins: it observes Box(" in found.stdout
+    assert "divide them into bins with --bins 8\n" in found.stdout
+    assert "✓ seed:" in found.stdout
+    assert deeptaxi.check("Pendulum-v1").found.notes[0].endswith("with --bins 8 --action-bins 5")
+
+
 def test_a_table_is_opened(type_in: Callable[..., Result]) -> None:
     type_in("discover", "CliffWalking-v1", "-o", "cliff.npz")
     assert "✓ table: 48 states, 4 actions" in type_in("check", "cliff.npz").stdout
@@ -55,7 +72,13 @@ def test_from_python_an_object_is_checked() -> None:
 
 
 def test_what_depends_on_the_past_is_a_fault_as_diagnose_names_it() -> None:
-    for kind, name in ((GoalTruncates, "termination-as-truncation"), (Lag, "observations-lag")):
+    kinds = (
+        (GoalTruncates, "termination-as-truncation"),
+        (FixedLimit, "truncation-as-terminal"),
+        (Lag, "observations-lag"),
+        (ActionsLag, "observations-lag"),  # not that rewards are late too: they are those of the action before
+    )
+    for kind, name in kinds:
         (fault,) = deeptaxi.check(kind).found.faults
         assert fault.part == name
         assert fault.message.startswith(f"{name}: ")
@@ -77,7 +100,8 @@ def test_what_random_play_cannot_show_is_not_called_passed(monkeypatch: pytest.M
     assert not masked.faults  # which random actions would be
     assert "action masks" in masked.notes[-1]
     binned = deeptaxi.check("CartPole-v1").found
-    assert binned.notes[-1].startswith("hidden-time-limit, observations-lag, rewards-late were not checked: ")
+    names = "hidden-time-limit, observations-lag, rewards-late, truncation-as-terminal"
+    assert binned.notes[-1].startswith(f"{names} were not checked: ")
     unpaid = deeptaxi.check(GoalAlone).found
     assert unpaid.notes[-1].startswith("20,000 more random steps paid nothing but 0: ")
     monkeypatch.setattr(case, "STEPS", 500)

@@ -5,12 +5,14 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import deeptaxi
+from deeptaxi.api.diagnose import Diagnosed
 from deeptaxi.errors import UsageError
 from deeptaxi.mdp.table import save_table
 from tests.cli.conftest import LAKE, refused, run
@@ -167,8 +169,20 @@ def test_cures_are_tried_for_one_run_and_with_a_budget_only_if_asked_for(lake_ru
     refused(run("report", lake_run, bad_run, "--cure"), 2, "--cure is for one run")
     assert "add --cure" in run("report", lake_run, "--budget", 5).stderr
     assert run("report", lake_run, "--budget", 5).exit_code == 2
-    with pytest.raises(UsageError, match="cures are those of one run"):
-        deeptaxi.load(lake_run).report(tmp_path / "p.html", beside=[deeptaxi.load(bad_run)], cures={})
+    lake, bad = deeptaxi.load(lake_run), deeptaxi.load(bad_run)
+    with pytest.raises(UsageError, match="a diagnosis is of one run, and there are 2"):
+        lake.report(tmp_path / "p.html", beside=[bad], diagnosis=Diagnosed())
+
+
+def test_a_run_that_was_diagnosed_is_not_diagnosed_again(bad_run, tmp_path):
+    run = deeptaxi.load(bad_run)
+    found = deeptaxi.diagnose(run)
+    assert found.findings
+    run.report(tmp_path / "page.html", diagnosis=replace(found, findings=found.findings[:1]))
+    page = check_sound((tmp_path / "page.html").read_text(encoding="utf-8"))
+    shown = "\n".join("".join(text) for _, _, text in page.elements)
+    said = [finding.summary[1:] for finding in found.findings]  # the page begins them with a capital
+    assert [summary in shown for summary in said] == [True] + [False] * (len(said) - 1)
 
 
 def test_nothing_is_overwritten_unless_forced(lake_run, tmp_path):

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import time
+
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 
+from deeptaxi.api.environments import EnvSpec
 from deeptaxi.config import EnvironmentConfig
-from deeptaxi.diagnosis.case import COPIES, play_sample
+from deeptaxi.diagnosis import case
+from deeptaxi.diagnosis.case import COPIES, play_random_sample, play_sample
 from deeptaxi.mdp.environment import open_environment
 from tests.problems import opened
 
@@ -56,3 +62,21 @@ def test_a_sample_knows_the_state_that_all_other_observations_share(lake):
     assert play_sample(lake, None, None, 4, seed=3).shared_state is None
     numbered = open_environment(EnvironmentConfig("FrozenLake-v1", state_capacity=5))
     assert play_sample(numbered, None, None, 4, seed=3).shared_state == 4
+
+
+def test_the_time_of_random_play_begins_once_its_copies_are_made(monkeypatch):
+    class Slow(gymnasium.Env):
+        observation_space, action_space = Discrete(1), Discrete(1)
+
+        def __init__(self):
+            time.sleep(0.03)
+
+        def reset(self, *, seed=None, options=None):
+            return 0, {}
+
+        def step(self, action):
+            return 0, 0.0, False, False, {}
+
+    monkeypatch.setattr(case, "SECONDS", 0.2)  # sixteen copies take 0.5
+    monkeypatch.setattr(case, "STEPS", 320)
+    assert len(play_random_sample(EnvSpec(Slow, discover=False).open(), None, seed=0).state) == 320

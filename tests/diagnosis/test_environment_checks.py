@@ -13,7 +13,8 @@ from gymnasium.spaces import Discrete
 import deeptaxi
 from deeptaxi.api.environments import EnvSpec
 from deeptaxi.diagnosis.case import Finding, Unchecked, play_random_sample
-from deeptaxi.diagnosis.environment_checks import CHECKS, conditional_entropy, deviation, information
+from deeptaxi.diagnosis.environment_checks import CHECKS, conditional_entropy, deviation, information, terminating_limit
+from deeptaxi.diagnosis.run_checks import without_weaker
 from deeptaxi.mdp.discovery import AT_A_PLACE, TRUNCATES
 from tests.diagnosis.cases import checked, history, progress, unseen
 
@@ -114,6 +115,18 @@ class Lag(Field):
         return before, *super().step(action)[1:]
 
 
+class ActionsLag(Field):
+    """Each action takes effect one step late."""
+
+    def reset(self, **given):
+        self.pending = 2
+        return super().reset(**given)
+
+    def step(self, action):
+        now, self.pending = self.pending, action
+        return super().step(now)
+
+
 class Late(Field):
     """The reward is that of the step before."""
 
@@ -197,6 +210,25 @@ def test_each_fault_is_the_only_one_that_is_named(kind, name, severity, slip):
 @pytest.mark.parametrize("slip", [0.0, 0.3])
 def test_sound_environments_have_none(kind, slip):
     assert named(played(kind(slip), seed=2)) == {}
+
+
+@pytest.mark.parametrize("slip", [0.0, 0.3])
+def test_a_limit_that_terminates_is_distinguished_from_other_ends(slip):
+    def found(kind):
+        case = played(kind(slip), seed=3)
+        return terminating_limit(case, case.random_play)
+
+    limit = found(FixedLimit)
+    assert (limit.severity, limit.evidence["step"]) == ("severe", 15)
+    assert [found(kind) for kind in (Field, Mines, DrawnLimit, GoalTruncates)] == [None] * 4
+
+
+def test_where_actions_lag_no_other_cause_is_named():
+    kinds = (ActionsLag, DrawnLimit, Late)
+    lag, limit, late = (finding for kind in kinds for finding in named(played_once(kind)).values())
+    assert lag.name == "observations-lag"
+    assert without_weaker([limit, lag, late]) == [lag]
+    assert without_weaker([limit, late]) == [limit, late]
 
 
 @pytest.mark.parametrize(

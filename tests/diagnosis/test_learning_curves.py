@@ -102,6 +102,25 @@ def test_values_still_moving_toward_distant_targets_are_named():
         assert checked("learning-rate-too-low", case_on(chain(), q, history=log, config=config())) is None
 
 
+def test_small_steps_are_named_where_even_plain_rewards_are_not_fitted():
+    # the last step of the chain pays 1, and its Q is 0.1
+    q = np.array([[0.0, 0.1], [0.0, 0.1], [0.1, 0.2]])
+    short, usual = history(snapshot(10)), config(optimizer={"learning_rate": 0.005})
+
+    def look(rate, values=q, **known):
+        known = {"config": config(optimizer={"learning_rate": rate}), "usual": usual, "history": short, **known}
+        return checked("learning-rate-too-low", case_on(chain(), values, **known))
+
+    finding = look(0.0005)
+    assert (finding.severity, finding.source, finding.cure) == ("warning", "exact", "--learning-rate 0.005")
+    assert finding.evidence["plain_rewards"] == pytest.approx(0.9)
+    assert "10 times smaller than usual, and even at the one pair" in finding.summary
+    fitted = np.array([[0.0, 0.1], [0.0, 0.1], [1.0, 0.0]])
+    other = config(optimizer={"name": "sgd", "learning_rate": 0.005})
+    for nothing in (look(0.002), look(0.0005, fitted), look(0.0005, usual=None), look(0.0005, usual=other)):
+        assert isinstance(nothing, Unchecked)  # a log that is too short for anything else
+
+
 def test_nan_values_are_divergence():
     broken = np.full((3, 2), np.nan)
     finding = checked("diverged", case_on(chain(), broken))

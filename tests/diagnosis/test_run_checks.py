@@ -9,7 +9,7 @@ from deeptaxi.diagnosis.run_checks import CHECKS, UNEXPLAINED
 from deeptaxi.metrics import to_json
 from deeptaxi.network.facts import LayerFacts, NetworkFacts
 from tests.diagnosis.cases import case_on, checked, config, history, progress, snapshot, unseen
-from tests.problems import chain
+from tests.problems import build, chain, surely
 
 STAY, GO = [[0.0, 1.0]] * 3, [[1.0, 0.0]] * 3
 DEAD = NetworkFacts("one-hot", "linear", (None, None), (LayerFacts("hidden_0", "relu", 8, 8, 0),), 3)
@@ -129,6 +129,19 @@ def test_a_symptom_has_the_cures_of_all_severe_causes_and_of_others_that_go_back
     text = "--learning-rate 0.003 --replay-capacity 70000 --epsilon-end 0.5"
     assert run_checks.cure_of_all(first, [symptom, first, *others], case) == text
     assert run_checks.cure_of_all(others[-1], [first, *others], case) == "look at the rewards"
+
+
+def test_the_worst_finding_has_the_cures_of_all_if_there_is_no_symptom():
+    # 0 → 1 → end pays 1, by action 0 and then 1; each other action ends at once
+    table = build([[surely(1, 0), surely(0, 0, True)], [surely(0, 0, True), surely(1, 1, True)]])
+    settings = {"exploration": {"start": 0.02, "end": 0.02}, "optimizer": {"learning_rate": 1e-5}, "updates": 1_000}
+    usual = {"exploration": {"start": 1.0, "end": 0.5}, "optimizer": {"learning_rate": 0.005}, "updates": 1_000}
+    log = history(*(progress(update, epsilon=0.02) for update in (100, 500, 1_000)))
+    known = {"config": config(**settings), "usual": config(**usual), "history": log}
+    found = diagnose(case_on(table, [[0.0, 0.8], [0.1, 0.0]], visits=np.array([[0, 9], [0, 0]]), **known))
+    first, slow = found.findings[0], found.named("learning-rate-too-low")
+    assert (first.name, first.severity, slow.severity) == ("epsilon-fell-too-early", "severe", "warning")
+    assert first.cure == f"--epsilon-start 1 --epsilon-end 0.5 {slow.cure}"
 
 
 def test_steps_that_cannot_carry_values_do_not_overshoot():

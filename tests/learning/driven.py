@@ -44,7 +44,8 @@ class Loop:
             expected = expected_outcomes(table, self.config.discount, self.config.target.reward_scale)
         self.mdp = compile_mdp(table, self.config.target.reward_scale, allowed, reachable(table, allowed), 11, expected)
         q_values = np.zeros((table.states, table.actions)) if q_values is None else q_values
-        self.start = (self.loop.initial(self.agent(q_values)), *np.zeros(2, np.float32))
+        nothing = np.full(self.loop.environments, np.nan, np.float32)  # no episode has ended
+        self.start = (self.loop.initial(self.agent(q_values)), nothing)
         functions = {"prefill": self._prefill, "run": self._run, "step": self._step, "reset": lambda _, state: state}
         self._program = Program(functions, self.start)
         self.numbers = numbers_of(self.config, table.actions)
@@ -58,7 +59,9 @@ class Loop:
 
     def _step(self, state, mdp, numbers, number):
         bits = xla.random_bits(3, number, (self.loop.width,))
-        return self.loop.step_environments(state[0], mdp, numbers.constant, bits)
+        state, stepped = self.loop.step_environments(state[0], mdp, numbers.constant, bits)
+        visits = xla.scatter_add(state.visits, stepped.pairs, ops.ones_like(stepped.pairs))
+        return state._replace(visits=visits), stepped.returns
 
     def do(self, function, *arguments):
         """Call one of the compiled functions: "prefill", "run" or "step"; return the loop."""
@@ -84,7 +87,8 @@ class Loop:
     @property
     def ended(self):
         """How many episodes the last "step" ended, and the sum of their returns."""
-        return tuple(float(numbers(value)) for value in self._program.state[1:])
+        returns = numbers(self._program.state[1])
+        return int(np.isfinite(returns).sum()), float(np.nansum(returns)) * float(self.numbers.constant.reward_scale)
 
     @property
     def q_values(self):
@@ -102,9 +106,10 @@ class Loop:
         """Return (state, action, reward, next state, terminated, truncated) of an entry."""
         o = entry if entry >= 0 else -1 - entry
         w = self.mdp
+        state, action, _ = np.unravel_index(o, self.table.probability.shape)
         return (
-            int(w.state[o]),
-            int(w.action[o]),
+            int(state),
+            int(action),
             float(w.reward[o]),
             int(w.next_state[o]),
             bool(w.terminated[o]),

@@ -13,7 +13,7 @@ from deeptaxi.backend.program import Program
 from deeptaxi.config import merge, resolve
 from deeptaxi.learning import agent
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import DQNAgent, FitAgent
+from deeptaxi.learning.agent import FitAgent
 from deeptaxi.learning.compiled.hyperparameters import numbers_of
 from deeptaxi.learning.compiled.update import CompiledUpdate
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
@@ -79,13 +79,13 @@ def build_pair(states, actions, config, seed=0, factors=None):
     return [build_network(states, actions, config, seed, factors) for _ in range(2)]
 
 
-def new_learner(settings, states=5, actions=3, q_values=None, cls=DQNAgent, factors=None):
+def new_learner(settings, states=5, actions=3, q_values=None, cls=None, factors=None):
     """Return an agent with fresh networks; `q_values` `[S, A]` are the weights of a Q-table network."""
     config = resolve(settings)
     online, target = build_pair(states, actions, config, factors=factors)
     if q_values is not None:
         online.set_weights([np.asarray(q_values, np.float32)])
-    return cls(online, target, config, environments=2)
+    return (cls or Literal)(online, target, config)
 
 
 def recipe_loop(config, environment, learner, active=False):
@@ -160,8 +160,8 @@ def predict_on_batch(network, states):
 class Traced(FitAgent):
     """Predict, overwrite, fit, by functions that are traced, not compiled: seconds less for a pair of networks."""
 
-    def prepare(self):
-        super().prepare()
+    def __init__(self, online, target, config):
+        super().__init__(online, target, config)
         for network in (self.online, self.target):
             network.jit_compile = False
 
@@ -173,6 +173,11 @@ class Literal(Traced):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(agent, "predict", predict_on_batch)
             return super().update(batch, next_allowed)
+
+    def act(self, *acting):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(agent, "predict", predict_on_batch)
+            return super().act(*acting)
 
     def fit(self, batch, targets):
         return float(self.online.train_on_batch(batch.states, targets, sample_weight=batch.weights))
@@ -194,7 +199,7 @@ class Updates:
         self.rule = CompiledUpdate(self.config, actions, factors, sparse, states)
         self.numbers = numbers_of(self.config, actions).constant
         size = self.config.replay.batch_size
-        self._reports = (np.float32(0), np.zeros(size, np.float32))
+        self._reports = (np.zeros(size, np.float32), np.zeros(size, np.float32))
         outputs = actions + self.config.network.dueling
         width, rest = (self.config.network.hidden or (outputs,))[0], sum(map(math.prod, self.rule.shapes))
         kernel = np.zeros((states if factors is None else sum(factors), width), np.float32)
@@ -221,7 +226,8 @@ class Updates:
         arguments = (batch, allowed, now, np.int32(self.updates))
         self._program("update", *self._program.arguments(arguments))
         self.updates += 1
-        return float(numbers(self._program.state[1])), numbers(self._program.state[2])
+        losses, td_errors = map(numbers, self._program.state[1:])
+        return float(losses.sum()), td_errors
 
     @property
     def agent(self):
@@ -234,9 +240,10 @@ class Updates:
 
     def q_values(self):
         """Return the Q values of the online and of the target network, `[S, A]` each; no program is compiled for it."""
-        everywhere, updates = self._program.arguments((np.arange(self.states, dtype=np.int32), np.int32(self.updates)))
-        online = self.rule.q_online(self.agent, everywhere)
-        return numbers(online), numbers(self.rule.q_target(self.agent, everywhere, self.numbers, updates))
+        everywhere, updates = np.arange(self.states, dtype=np.int32), np.int32(self.updates)
+        agent, everywhere, updates = self._program.arguments((self.agent, everywhere, updates))
+        online = self.rule.q_online(agent, everywhere)
+        return numbers(online), numbers(self.rule.q_target(agent, everywhere, self.numbers, updates))
 
 
 def everything(batch, actions=3):

@@ -3,11 +3,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deeptaxi.config import OPTIMIZERS, SCHEDULES, OptimizerConfig, merge
-from deeptaxi.errors import UsageError
-from deeptaxi.learning.agent import build_optimizer
-from deeptaxi.learning.schedules import Span, anneal
-from tests.learning.helpers import TABLE, batch_of, everything, new_learner, numbers, random_batches
+from deeptaxi.config import merge
+from deeptaxi.learning.agent import FitAgent, predict
+from deeptaxi.learning.trainer import train
+from deeptaxi.metrics import Finished
+from deeptaxi.network.build import build_q_network
+from deeptaxi.network.tabulate import tabulate
+from tests.learning.helpers import (
+    TABLE,
+    Literal,
+    Traced,
+    batch_of,
+    everything,
+    finished,
+    new_learner,
+    numbers,
+    opened_problem,
+    random_batches,
+)
+from tests.problems import chain
 
 STATES, ACTIONS, DISCOUNT = 5, 3, 0.9
 SGD = {
@@ -40,9 +54,10 @@ def test_one_update_moves_the_taken_entries_by_the_tabular_step():
     assert result.td_errors.tolist() == pytest.approx([8.0, 2.0])
 
 
-def test_the_weight_of_a_sample_weighs_its_loss_and_its_step():
+@pytest.mark.parametrize("cls", [Literal, Traced])
+def test_the_weight_of_a_sample_weighs_its_loss_and_its_step(cls):
     # As above, with weights ½ and 0: 2 + ½·½·(10 − 2) = 4, and nothing. The loss is ½·8²/6; the td_errors stay.
-    learner = new_learner(SGD, q_values=OLD)
+    learner = new_learner(merge(SGD, {"replay": {"prioritized": True}}), q_values=OLD, cls=cls)
     batch = batch_of((0, 1, 1.0, 1, False), (1, 2, 2.0, 1, True), discount=DISCOUNT, weights=[0.5, 0.0])
     result = learner.update(batch, everything(batch))
     np.testing.assert_allclose(table_of(learner)[:2], [[1, 4, 3], [0, 10, 4]], rtol=1e-6)
@@ -145,70 +160,16 @@ def test_the_learner_acts_by_the_online_network():
 @pytest.mark.parametrize("settings", [SGD, {"network": {"hidden": [4]}, "replay": {"batch_size": 2}}])
 def test_warming_up_changes_nothing(settings):
     cold, warm = new_learner(settings), new_learner(settings)
-    before = [numbers(variable).copy() for variable in warm.rule.state()]
+    before = [numbers(variable).copy() for variable in warm.variables]
     assert warm.compile() > 0
     assert warm.updates == 0
-    for variable, value in zip(warm.rule.state(), before, strict=True):
+    for variable, value in zip(warm.variables, before, strict=True):
         np.testing.assert_array_equal(numbers(variable), value, err_msg=variable.path)
 
     for batch, allowed in random_batches(10, 2):
         assert cold.update(batch, allowed)[:2] == warm.update(batch, allowed)[:2]
-    for one, other in zip(cold.rule.state(), warm.rule.state(), strict=True):
+    for one, other in zip(cold.variables, warm.variables, strict=True):
         np.testing.assert_array_equal(numbers(one), numbers(other), err_msg=one.path)
-
-
-def test_what_decides_an_update_is_part_of_its_kind():
-    base = {"network": {"hidden": [4]}, "optimizer": {"name": "adam", "learning_rate": 0.1}}
-    changes = [
-        {"network": {"hidden": [5]}},
-        {"network": {"activation": "tanh"}},
-        {"network": {"aggregation": "max"}},
-        {"optimizer": {"name": "nadam"}},
-        {"optimizer": {"learning_rate": 0.2}},
-        {"optimizer": {"loss": "huber"}},
-        {"optimizer": {"clip_norm": 1.0}},
-        {"optimizer": {"options": {"beta_1": 0.5}}},
-        {"optimizer": {"schedule": "linear"}},
-        {"updates": 77},
-        {"target": {"double": True}},
-    ]
-    kinds = [new_learner(merge(base, change)).rule.kinds["update"] for change in ({}, *changes)]
-    assert len(set(kinds)) == 1 + len(changes)
-    assert new_learner(base).rule.kinds["update"] == kinds[0]
-    assert new_learner(base, states=6).rule.kinds["update"] != kinds[0]
-    assert new_learner(merge(base, {"target": {"polyak": 0.5}})).rule.kinds["update"] == kinds[0]
-
-
-@pytest.mark.parametrize(
-    ("change", "others"),
-    [
-        ({"network": {"hidden": [5]}}, {"act", "greedy", "update", "move"}),
-        ({"network": {"activation": "tanh"}}, {"act", "greedy", "update", "move"}),
-        ({"optimizer": {"name": "nadam"}}, {"update"}),
-        ({"optimizer": {"loss": "huber"}}, {"update"}),
-        ({"target": {"double": True}}, {"update"}),
-        ({"target": {"polyak": 0.5}}, {"move"}),
-        ({"discount": 0.5}, set()),
-    ],
-)
-def test_agents_share_what_computes_the_same(change, others):
-    base = {"network": {"hidden": [4]}, "optimizer": {"name": "adam", "learning_rate": 0.1}}
-    one, other = (new_learner(settings).rule.kinds for settings in (base, merge(base, change)))
-    assert {name for name in one if one[name] != other[name]} == others
-
-
-def test_agents_that_share_a_program_use_their_own_networks():
-    changes = ({}, {"optimizer": {"loss": "huber"}}, {"target": {"double": True, "polyak": 0.5}})
-    shifts = range(len(changes))  # the best action of state s is s + shift
-    tables = [np.roll(np.eye(5, 3), shift, axis=1) for shift in shifts]
-    learners = [new_learner(merge(TABLE, change), q_values=q) for change, q in zip(changes, tables, strict=True)]
-    states, draws, noise = np.arange(3, dtype=np.int32), np.ones(3, np.float32), np.ones((3, 3), np.float32)
-    for _ in range(2):
-        for shift, learner in zip(shifts, learners, strict=True):
-            actions = learner.act(states, 0.0, draws, noise, np.ones((3, 3), np.bool_))
-            np.testing.assert_array_equal(actions, (states + shift) % 3)
-            greedy = learner.greedy(states[:, None], actions[:, None].astype(np.int32), np.ones((3, 1, 3), np.bool_))
-            assert greedy.all()
 
 
 @pytest.mark.parametrize(
@@ -228,16 +189,6 @@ def test_the_learning_rate_follows_its_schedule_to_the_final_fraction(schedule, 
         learner.optimizer.iterations.assign(done)
         seen.append(float(numbers(learner.optimizer.learning_rate)))
     assert seen == pytest.approx(rates)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_schedules_of_keras_are_the_courses_of_the_pure_function(schedule):
-    config = OptimizerConfig(schedule=schedule, final_fraction=0.01)
-    rate = build_optimizer(config, learning_rate=0.3, updates=1_000)
-    for done in (0, 1, 10, 333, 500, 999, 1_000):
-        rate.iterations.assign(done)
-        expected = anneal(schedule, Span.of(0.3, 0.003), 1.0, done / 1_000)
-        assert float(numbers(rate.learning_rate)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_norm_of_the_whole_gradient_is_clipped():
@@ -261,32 +212,29 @@ def test_the_tabular_step_sets_the_learning_rate():
     assert float(numbers(new_learner(SGD).optimizer.learning_rate)) == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_of_the_configuration_exists(name):
-    optimizer = build_optimizer(OptimizerConfig(name=name, schedule="constant"), learning_rate=0.25, updates=10)
-    assert type(optimizer).__name__.lower() == name
-    assert float(optimizer.learning_rate) == 0.25
+def test_a_minibatch_is_one_step():
+    # More samples than fit's default batch size of 32.
+    learner = new_learner({"network": {"hidden": [8], "dueling": True}, "replay": {"batch_size": 40}}, cls=FitAgent)
+    learner.update(*next(random_batches(1, 40)))
+    assert int(learner.optimizer.iterations) == 1
 
 
-def test_options_reach_the_optimizer():
-    config = OptimizerConfig(name="sgd", options={"momentum": 0.9, "nesterov": True})
-    optimizer = build_optimizer(config, learning_rate=0.1, updates=10)
-    assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+def test_predictions_are_the_network_s_q_values():
+    network = build_q_network(5, 3, hidden=(4,))
+    states = np.array([4, 0, 4], np.int32)
+    np.testing.assert_allclose(predict(network, states), tabulate(network)[states], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("adam", {"momentun": 0.9}), ("sgd", {"momentum": 2.0}), ("sgd", {"clipnorm": 1, "clipvalue": 1})],
-)
-def test_options_that_the_optimizer_does_not_take_are_refused_in_one_line(name, options):
-    with pytest.raises(
-        UsageError, match=rf"^optimizer {name} does not take options .*{next(iter(options))}.*$"
-    ) as caught:
-        build_optimizer(OptimizerConfig(name=name, options=options), learning_rate=0.1, updates=10)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("option", ["loss_scale_factor", "use_ema", "learning_rate"])
-def test_options_that_would_part_the_loops_are_refused(option):
-    with pytest.raises(UsageError, match=f"option {option} is refused"):
-        build_optimizer(OptimizerConfig(name="sgd", options={option: 1}), learning_rate=0.1, updates=10)
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 3])
+def test_both_loops_train_alike(steps, tmp_path):
+    networks = []
+    for loop in ("gymnasium", "fit"):
+        settings = {"updates": 6, "replay": {"start": 0}, "target": {"n_step": steps}}
+        config, environment = opened_problem(chain(), tmp_path, loop=loop, **settings)
+        records, network = finished(train(config, environment))
+        assert isinstance(records[-1], Finished)
+        assert records[0].loop == loop
+        networks.append(tabulate(network))
+    assert networks[0].any()
+    np.testing.assert_allclose(networks[0], networks[1], atol=1e-5)

@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete
 
 from deeptaxi.config import EnvironmentConfig, resolve
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import DQNAgent, UpdateResult
+from deeptaxi.learning.agent import FitAgent, UpdateResult
 from deeptaxi.learning.gymnasium_loop import VectorEnvRunner
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.spaces import StateCodec
@@ -82,10 +82,11 @@ class Studio:
 PLAIN = {"n_step": 3, "n_step_correction": "none"}
 
 
-class Recorder(DQNAgent):
+class Recorder(FitAgent):
     """Acts by the noise, learns nothing, and keeps what it is given."""
 
-    def prepare(self):
+    def __init__(self, online, target, config):
+        super().__init__(online, target, config)
         self.batches, self.epsilons, self.events = [], [], []
 
     def act(self, states, epsilon, draws, noise, allowed):
@@ -103,7 +104,7 @@ class Recorder(DQNAgent):
 def recorded(studio, cls=None, **settings):
     """Run the loop to its end with a recorder; return the ticks and the recorder."""
     config = resolve({**TABLE, "interaction": {"environments": len(studio.lengths)}, **settings})
-    recorder = (cls or Recorder)(*build_pair(STATES, 2, config), config, len(studio.lengths))
+    recorder = (cls or Recorder)(*build_pair(STATES, 2, config), config)
     recorder.events = studio.events
     return list(recipe_loop(config, studio.environment, recorder).run(config.updates)), recorder
 
@@ -274,7 +275,7 @@ def test_epsilon_is_at_its_start_while_gathering_and_then_falls():
 def test_ending_the_loop_early_closes_the_environments():
     studio = Studio(3, 3)
     config = resolve({**TABLE, "interaction": {"environments": 2}, "replay": {"start": 2, "batch_size": 2}})
-    recorder = Recorder(*build_pair(STATES, 2, config), config, 2)
+    recorder = Recorder(*build_pair(STATES, 2, config), config)
     ticks = recipe_loop(config, studio.environment, recorder).run(config.updates)
     next(ticks)
     assert not any(tape.closed for tape in studio.tapes)

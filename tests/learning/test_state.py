@@ -11,10 +11,10 @@ from gymnasium.spaces import Discrete
 
 from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge
 from deeptaxi.errors import DeepTaxiError
-from deeptaxi.learning.agent import learning_rate_schedule
 from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.compiled.ring_buffer import TRUNCATED
+from deeptaxi.learning.keras_optimizer import learning_rate_schedule
 from deeptaxi.learning.state import (
     CheckpointEvent,
     StateMismatchError,

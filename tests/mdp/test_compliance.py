@@ -5,7 +5,7 @@ import random
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from deeptaxi.config import EnvironmentConfig
 from deeptaxi.errors import UsageError
@@ -136,7 +136,13 @@ def test_each_fault_is_found_by_the_words_of_a_training(create, said):
     assert any(said in message for message in messages(checked(create)))
 
 
-@pytest.mark.parametrize("create", [Lucky, Leftover])
+class Composite(Lucky):
+    """Takes two numbers as its action."""
+
+    action_space = MultiDiscrete([2, 3])
+
+
+@pytest.mark.parametrize("create", [Lucky, Leftover, Composite])
 def test_the_same_seed_must_give_the_same_episodes(create):
     (fault,) = checked(create).faults
     assert fault.part == "seed"

@@ -91,3 +91,21 @@ def test_the_gradient_of_the_product_is_that_of_a_matrix_product():
     # Q = X Kᵀ with dE/dQ = G: dE/dX = G K, dE/dK = Gᵀ X.
     for one, other in zip(found, (x @ kernel.T, upstream @ kernel, upstream.T @ x), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_relu_and_its_gradient_are_those_of_keras_to_the_bit():
+    x = np.array([-np.inf, -2, -2e-38, -0.0, 0, 2e-38, 2, np.inf, np.nan], np.float32)
+    upstream = np.array([3, np.nan, -np.inf, 5, 6, 7, -0.0, np.nan, 10], np.float32)
+
+    def step(x, upstream):
+        found = []
+        for function in (functional.relu, ops.relu):
+            result, back = xla.pullback(function, (x,))
+            found += [result, *back(upstream)]
+        return tuple(found)
+
+    found = [ops.convert_to_numpy(array) for array in keras_backend.compiled(step, [])(x, upstream)]
+    for one, other in zip(found[:2], found[2:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(found[0], np.maximum(x, 0))
+    np.testing.assert_array_equal(found[1], [0, 0, 0, 0, 0, 7, -0.0, np.nan, 0])

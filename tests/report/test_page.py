@@ -16,7 +16,7 @@ from deeptaxi.evaluation.exact import evaluate_greedy, reference
 from deeptaxi.mdp.describe import GridMap, Layer, Names, grid_map, names_of
 from deeptaxi.metrics import Evaluated, History, Progress
 from deeptaxi.report.content import Content, GroupContent, ReportedRun, Subject
-from deeptaxi.report.page import describe_apart, page
+from deeptaxi.report.page import describe_apart, page, sentence
 from tests.problems import opened
 from tests.report.outline import check_sound
 from tests.written_runs import write_group
@@ -53,6 +53,21 @@ def test_the_map_of_an_optimal_policy_marks_nothing(name):
     assert "var(--vermillion)" not in svg
     assert "wrong" not in svg
     assert svg.count("optimal action") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("the target is stale", "The target is stale."),
+        ("rewards, where they come late", "Rewards, where they come late."),
+        ("done.", "Done."),
+        ("discount-too-large: every action ties", "discount-too-large: every action ties."),
+        ("keras.ops.mean(advantage, axis=1)", "keras.ops.mean(advantage, axis=1)."),
+        ("ε reached its end", "ε reached its end."),
+    ],
+)
+def test_sentences_leave_names_symbols_and_code_as_they_are(text, written):
+    assert sentence(text) == written
 
 
 def test_groups_on_several_environments_are_titled_by_all(tmp_path: Path) -> None:

@@ -156,9 +156,9 @@ class AgentProgram:
 
         asked = greedy if self.cuts else None
         indices, batch = self.replay.sample(ring, known, message.bits, now, asked)
-        agent, loss, errors = self.rule.update(agent, batch, known.allowed, now, message.number)
+        agent, losses, errors = self.rule.update(agent, batch, known.allowed, now, message.number)
         state = self.with_ring(state, self.replay.update_priorities(ring, indices, errors, now))._replace(agent=agent)
-        sums = xla.as_bits(ops.stack([loss, ops.mean(ops.abs(errors))]))
+        sums = xla.as_bits(ops.stack([ops.sum(losses), ops.mean(ops.abs(errors))]))
         return Answer(state, ops.concatenate([self.choose(agent, known, message), sums]))
 
     def choose(self, agent: AgentState, known: Known, message: Message) -> Any:

@@ -23,6 +23,7 @@ import numpy as np
 from keras import ops
 
 from deeptaxi.backend import xla
+from deeptaxi.backend.nested_arrays import arrays_of, pack_as
 from deeptaxi.backend.program import borrow_program, shapes_of
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.action_mask import ActionMaskTable
@@ -94,6 +95,24 @@ class RandomDraws(NamedTuple):
     order: Any  # [N, A]
 
 
+class Stepped(NamedTuple):
+    """What one step of all environments did."""
+
+    pairs: Any  # int32 [N], s·A + a of the actions taken
+    returns: Any  # float32 [N], of the episodes that ended; NaN elsewhere
+
+
+class Updated(NamedTuple):
+    """What one update did, or all of a block: an axis more.
+
+    It is counted when the block is done: one by one, that would take as long as the update of a small network.
+    """
+
+    steps: Stepped  # [n·N] each, of the n steps of an update
+    losses: Any  # float32, the parts of the loss
+    errors: Any  # float32 [B]
+
+
 class LoopProgram:
     """The functions of the program.
 
@@ -109,7 +128,7 @@ class LoopProgram:
         self.sizes = sizes
         self.environments = config.interaction.environments
         self.steps = config.interaction.steps_per_update
-        self.replay = CompiledReplayBuffer(config)
+        self.replay = CompiledReplayBuffer(config, sizes.actions, sizes.outcomes)
         self.block = min(BLOCK, max(1, NUMBERS // (self.steps * self.width + config.replay.batch_size)))
 
     def initial(self, agent: AgentState) -> State:
@@ -124,48 +143,53 @@ class LoopProgram:
 
         def step(i: Any, state: State) -> State:
             bits = xla.random_bits(mdp.seed, PREFILL + i, (self.width,))
-            return self.step_environments(state, mdp, numbers.constant, bits)[0]
+            state, stepped = self.step_environments(state, mdp, numbers.constant, bits)
+            return state._replace(visits=xla.scatter_add(state.visits, stepped.pairs, ops.ones_like(stepped.pairs)))
 
         after: State = xla.loop(0, steps, step, state)
         return after
 
     def run(self, state: State, mdp: CompiledMDP, numbers: Numbers, first: Any, last: Any) -> State:
         """Run updates `first` … `last` − 1."""
-        record = numbers.schedules.record
 
         def block(b: Any, state: State) -> State:
             start = b * self.block
             bits = xla.random_bits(mdp.seed, b, (self.block, self.steps * self.width + self.config.replay.batch_size))
             scheduled = hyperparameters_at(self.config, numbers, start + ops.arange(self.block, dtype="int32"))
 
-            def update(i: Any, state: State) -> State:
+            def update(i: Any, so_far: tuple[State, Updated]) -> tuple[State, Updated]:
                 now = scheduled._replace(**{name: xla.at(getattr(scheduled, name), i) for name in SCHEDULED})
-                return self.update(state, mdp, now, record, start + i, xla.at(bits, i))
+                state, updated = self.update(so_far[0], mdp, now, start + i, xla.at(bits, i))
+                rows = zip(arrays_of(so_far[1]), arrays_of(updated), strict=True)
+                return state, pack_as(updated, [xla.put(whole, i, ops.expand_dims(row, 0)) for whole, row in rows])
 
             begin, end = ops.maximum(first - start, 0), ops.minimum(last - start, self.block)
-            inner: State = xla.loop(begin, end, update, state)
-            return inner
+            state, updated = xla.loop(begin, end, update, (state, self.nothing_done()))
+            return self.add_up(state, updated, start, begin, end, numbers)
 
         after: State = xla.loop(first // self.block, (last + self.block - 1) // self.block, block, state)
         return after
 
     def update(
-        self, state: State, mdp: CompiledMDP, now: Hyperparameters, record: Any, number: Any, bits: Any
-    ) -> State:
+        self, state: State, mdp: CompiledMDP, now: Hyperparameters, number: Any, bits: Any
+    ) -> tuple[State, Updated]:
         """Run update `number`: step all environments, then take one optimizer step."""
-        episodes = returns = 0.0
+        steps = []
         for step in range(self.steps):
             of_step = bits[step * self.width : (step + 1) * self.width]
-            state, ended, total = self.step_environments(state, mdp, now, of_step)
-            episodes, returns = episodes + ended, returns + total
+            state, stepped = self.step_environments(state, mdp, now, of_step)
+            steps.append(stepped)
         indices, batch = self.sample(state, mdp, now, number, bits[self.steps * self.width :])
-        agent, loss, errors = self.rule.update(state.agent, batch, mdp.allowed, now, number)
-        sums = ops.stack([loss, ops.mean(ops.abs(errors)), episodes, returns])
-        return state._replace(
-            agent=agent,
-            ring=self.replay.update_priorities(state.ring, indices, errors, now),
-            reports=self.add_to_report(state.reports, record, number, sums),
-        )
+        agent, losses, errors = self.rule.update(state.agent, batch, mdp.allowed, now, number)
+        ring = self.replay.update_priorities(state.ring, indices, errors, now)
+        together = Stepped(*map(ops.concatenate, zip(*steps, strict=True)))
+        return state._replace(agent=agent, ring=ring), Updated(together, losses, errors)
+
+    def nothing_done(self) -> Updated:
+        """Return what a block did before its first update."""
+        steps, batch = (self.block, self.steps * self.environments), (self.block, self.config.replay.batch_size)
+        parts = (self.block, self.rule.loss_parts)
+        return Updated(Stepped(ops.zeros(steps, "int32"), ops.zeros(steps)), ops.zeros(parts), ops.zeros(batch))
 
     def sample(self, state: State, mdp: CompiledMDP, now: Hyperparameters, number: Any, bits: Any) -> tuple[Any, Batch]:
         """Sample the minibatch of update `number`; the rest is as for `CompiledReplayBuffer.sample`."""
@@ -175,11 +199,26 @@ class LoopProgram:
 
         return self.replay.sample(state.ring, mdp, bits, now, greedy if self.config.target.cuts else None)
 
-    def add_to_report(self, reports: Any, record: Any, number: Any, sums: Any) -> Any:
-        """Add `sums` to the report of update `number`; the first update of a report clears it."""
-        row = number // record % REPORTS
-        keep = ops.cast(number % record > 0, "float32")
-        return xla.put(reports, row, ops.expand_dims(xla.at(reports, row) * keep + sums, 0))
+    def add_up(self, state: State, updated: Updated, start: Any, begin: Any, end: Any, numbers: Numbers) -> State:
+        """Add what updates `start` + `begin` … `start` + `end` − 1 did to the visits and the reports.
+
+        The first update of a report clears it.
+        """
+        row = ops.arange(self.block, dtype="int32")
+        made = ops.logical_and(row >= begin, row < end)
+        (pairs, returns), losses, errors = updated
+        pairs = ops.reshape(ops.where(ops.expand_dims(made, 1), pairs, state.visits.shape[0]), (-1,))
+        visits = xla.scatter_add(state.visits, pairs, ops.ones_like(pairs))
+
+        ended = returns == returns
+        totals = ops.sum(ops.where(ended, returns, 0.0), axis=1) * numbers.constant.reward_scale
+        episodes = ops.sum(ops.cast(ended, "float32"), axis=1)
+        sums = ops.stack([ops.sum(losses, axis=1), ops.mean(ops.abs(errors), axis=1), episodes, totals], axis=1)
+        report, of_report = xla.divide(start + row, numbers.schedules.record)
+        report = ops.where(made, xla.divide(report, REPORTS)[1], REPORTS)  # or past the end
+        begun = ops.where(of_report == 0, report, REPORTS)
+        reports = xla.scatter(state.reports, begun, ops.zeros_like(sums))
+        return state._replace(visits=visits, reports=xla.scatter_add(reports, report, sums))
 
     @property
     def width(self) -> int:
@@ -196,8 +235,8 @@ class LoopProgram:
 
     def step_environments(
         self, state: State, mdp: CompiledMDP, now: Hyperparameters, bits: Any
-    ) -> tuple[State, Any, Any]:
-        """Step all environments once; also return the number of episodes that ended and the sum of their returns."""
+    ) -> tuple[State, Stepped]:
+        """Step all environments once."""
         draws = self.random_draws(bits)
         states, times, totals = self.reset_ended(state.envs, mdp, draws)
         allowed = None if mdp.allowed is None else xla.gather(mdp.allowed, states)
@@ -210,8 +249,7 @@ class LoopProgram:
         limit = self.sizes.time_limit
         truncated = ops.zeros_like(terminated) if limit is None else times >= limit
         over = ops.logical_or(terminated, truncated)
-        counted = ops.logical_and(over, totals == totals)
-        returns = ops.sum(ops.where(counted, totals, 0.0)) * now.reward_scale
+        returns = ops.where(over, totals, float("nan"))
         times = ops.where(over, AT_START, times)
         if self.config.exploration.exploring_starts > 0:
             restart = draws.restart < now.restart
@@ -220,8 +258,8 @@ class LoopProgram:
         cut = ops.logical_and(truncated, ops.logical_not(terminated))
         envs = EnvState(xla.gather(mdp.next_state, drawn), times, totals)
         ring = self.replay.store(state.ring, drawn, cut)
-        visits = xla.scatter_add(state.visits, drawn // self.sizes.outcomes, ops.ones_like(drawn))
-        return state._replace(envs=envs, ring=ring, visits=visits), ops.sum(ops.cast(counted, "float32")), returns
+        pairs = drawn if self.sizes.outcomes == 1 else xla.divide(drawn, self.sizes.outcomes)[0]
+        return state._replace(envs=envs, ring=ring), Stepped(pairs, returns)
 
     def reset_ended(self, envs: EnvState, mdp: CompiledMDP, draws: RandomDraws) -> EnvState:
         """Set environments whose episode ended to the first state of their next one."""

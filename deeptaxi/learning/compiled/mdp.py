@@ -68,8 +68,6 @@ def value_of(share: Any, alias: Any, slot: Any, uniform: Any, first: Any = 0) ->
 class CompiledMDP(NamedTuple):
     """The arrays of an environment; ``None`` if there is nothing to look up."""
 
-    state: Any  # int32 [S·A·K], s of each outcome
-    action: Any  # int32 [S·A·K], a of each outcome
     next_state: Any  # int32 [S·A·K]
     reward: Any  # float32 [S·A·K]
     terminated: Any  # bool [S·A·K]
@@ -111,14 +109,11 @@ def compile_mdp(
         seed: of all random numbers, below 2³¹.
         expected: what expected updates look up; None for sampled ones.
     """
-    states, actions, outcomes = table.probability.shape
+    outcomes = table.probability.shape[2]
     share = alias = None
     if outcomes > 1:
         share, alias = (part.reshape(-1) for part in alias_table(table.probability.reshape(-1, outcomes)))
-    pairs = np.arange(states * actions, dtype=np.int32).repeat(outcomes)
     return CompiledMDP(
-        pairs // actions,
-        pairs % actions,
         table.next_state.reshape(-1).astype(np.int32),
         (table.reward.reshape(-1) / reward_scale).astype(np.float32),
         np.array(table.terminated.reshape(-1)),  # a mapped array cannot be written to, which PyTorch warns of
@@ -148,12 +143,12 @@ def outcome(mdp: CompiledMDP, sizes: Sizes, states: Any, actions: Any, pick: Any
     if sizes.outcomes == 1:
         return pair
     first = pair * sizes.outcomes
-    return first + value_of(mdp.share, mdp.alias, pick % sizes.outcomes, uniform, first)
+    return first + value_of(mdp.share, mdp.alias, xla.divide(pick, sizes.outcomes)[1], uniform, first)
 
 
 def start_state(mdp: CompiledMDP, pick: Any, uniform: Any) -> Any:
     """Sample start states `[N]`; `pick` `[N]` is random nonnegative integers, `uniform` `[N]` in [0, 1)."""
-    slot = pick % mdp.starts.shape[0]
+    slot = xla.divide(pick, mdp.starts.shape[0])[1]
     if mdp.start_share is not None:
         slot = value_of(mdp.start_share, mdp.start_alias, slot, uniform)
     return xla.gather(mdp.starts, slot)
@@ -161,4 +156,4 @@ def start_state(mdp: CompiledMDP, pick: Any, uniform: Any) -> Any:
 
 def any_state(mdp: CompiledMDP, pick: Any) -> Any:
     """Sample states `[N]` for exploring starts uniformly; `pick` `[N]` is random nonnegative integers."""
-    return xla.gather(mdp.anywhere, pick % mdp.anywhere.shape[0])
+    return xla.gather(mdp.anywhere, xla.divide(pick, mdp.anywhere.shape[0])[1])

@@ -1,4 +1,6 @@
-"""One update of any Keras model, as a pure function of its variables: `CompiledUpdate` for networks of others.
+"""One update of any Keras model by any Keras optimizer, as a pure function of its variables.
+
+It is the `CompiledUpdate` of networks of others, and of built-in ones whose optimizer is not among `optimizers`.
 
 The model is called by `stateless_call` (Keras, "Functional and stateless"), so that the program carries its variables
 like those of the built-in networks. It may do something else in training than in prediction, as dropout does: the
@@ -20,9 +22,10 @@ from keras import ops
 from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.learning.compiled.hyperparameters import Hyperparameters
-from deeptaxi.learning.compiled.optimizers import Optimizer
+from deeptaxi.learning.compiled.optimizers import build_dense_optimizer
 from deeptaxi.learning.compiled.update import AgentState, CompiledUpdate, Dense, updates_rows
 from deeptaxi.learning.replay_buffer import Batch
+from deeptaxi.learning.resolve import has_pure_optimizer
 from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.network import functional
@@ -44,15 +47,16 @@ class ModelUpdate(CompiledUpdate):
         self.config = config
         self.model = model
         self.states = states
+        self.loss_parts = 1
         self.factors, self.sparse, self.shapes = None, False, []
-        self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
+        self.dense_optimizer = build_dense_optimizer(config.optimizer, model.trainable_variables)
         self.two_modes = may_differ_in_training(model)
 
     def begin(self, network: keras.Model) -> AgentState:
         """Return the state before the first update of a network."""
         weights = tuple(np.array(ops.convert_to_numpy(v)) for v in network.trainable_variables)
         others = tuple(np.array(ops.convert_to_numpy(v)) for v in network.non_trainable_variables)
-        slots = tuple(tuple(np.zeros_like(w) for _ in self.optimizer.decays) for w in weights)
+        slots = self.dense_optimizer.initial(weights)
         copies = tuple(array.copy() for array in others)
         return AgentState(None, Dense(weights, tuple(w.copy() for w in weights), slots), None, (others, copies))
 
@@ -102,12 +106,12 @@ class ModelUpdate(CompiledUpdate):
         gradients = self.clip_gradients(back(ops.ones_like(loss)), now)
         dense = self.step_dense(agent.dense, gradients, now, updates)
         following = self.following(now)
-        moves = following.moves(updates, updates + 1)
+        moves = following.moves_at(updates + 1)
         target = tuple(
             following.after(moves, old, new) if "float" in str(old.dtype) else old
             for old, new in zip(agent.others[1], online, strict=True)
         )
-        return AgentState(None, dense, None, (online, target)), loss, errors
+        return AgentState(None, dense, None, (online, target)), ops.reshape(loss, (1,)), errors
 
 
 def build_update(online: keras.Model, config: TrainConfig, environment: Environment) -> tuple[CompiledUpdate, Hashable]:
@@ -115,6 +119,8 @@ def build_update(online: keras.Model, config: TrainConfig, environment: Environm
     if structure_of(online) is None:  # of the user's own: its configuration need not say all that it computes
         return ModelUpdate(config, online, environment.states), None
     factors = encoded_factors(environment, config.network)
+    if not has_pure_optimizer(config.optimizer):
+        return ModelUpdate(config, online, environment.states), ("model", factors, environment.actions)
     kernel = functional.weights_of(online, config.network).kernel
     sparse = updates_rows(config, kernel, factors, environment.states)
     return CompiledUpdate(config, environment.actions, factors, sparse, environment.states), (factors, sparse)

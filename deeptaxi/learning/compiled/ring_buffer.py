@@ -52,7 +52,7 @@ class Found(NamedTuple):
     next_states: Any
     terminated: Any
     cut: Any  # whether a time limit cut the episode after it; only where sums of several steps ask
-    pairs: Any  # s·A + a; only with expected updates
+    pairs: Any  # s·A + a
 
 
 class CompiledReplayBuffer:
@@ -60,9 +60,13 @@ class CompiledReplayBuffer:
 
     Args:
         config: environments, capacity, n, and whether there are priorities.
+        actions: A.
+        outcomes: K.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, actions: int, outcomes: int) -> None:
+        self.actions = actions
+        self.outcomes = outcomes
         self.environments = config.interaction.environments
         self.capacity = config.replay.capacity // self.environments * self.environments
         self.steps = config.target.n_step
@@ -87,7 +91,7 @@ class CompiledReplayBuffer:
         return ring._replace(
             tree=self.add_priorities(ring),
             entries=xla.put(ring.entries, ring.position, entries),
-            position=(ring.position + self.environments) % self.capacity,
+            position=xla.divide(ring.position + self.environments, self.capacity)[1],
             size=ops.minimum(ring.size + self.environments, self.capacity),
         )
 
@@ -98,7 +102,7 @@ class CompiledReplayBuffer:
         index = ring.position + ops.arange(self.environments, dtype="int32")
         priority = ops.broadcast_to(ops.where(ring.size >= self.waiting, ring.largest, 0.0), (self.environments,))
         if self.waiting:  # both at once: a tree takes long to compile
-            index = ops.concatenate([index, (index - self.waiting + self.capacity) % self.capacity])
+            index = ops.concatenate([index, xla.divide(index - self.waiting + self.capacity, self.capacity)[1]])
             priority = ops.concatenate([ops.zeros((self.environments,)), priority])
         return tuple(sum_tree.assign(ring.tree, index, priority))
 
@@ -128,7 +132,8 @@ class CompiledReplayBuffer:
         drawable, weights = ring.size - self.waiting, None
         if ring.tree is None:
             oldest = ring.position - ring.size + self.capacity
-            indices = (oldest + xla.naturals(bits) % drawable) % self.capacity
+            indices = oldest + xla.divide(xla.naturals(bits), drawable)[1]  # below 2·C
+            indices = ops.where(indices < self.capacity, indices, indices - self.capacity)
         else:
             strata = ops.arange(bits.shape[0], dtype="float32")
             indices, chance = sum_tree.draw(ring.tree, (strata + xla.fractions(bits)) / bits.shape[0])
@@ -161,14 +166,16 @@ class CompiledReplayBuffer:
         if self.steps > 1:
             cut = drawn < 0
             drawn = ops.where(cut, -1 - drawn, drawn)
+        pairs = drawn if self.outcomes == 1 else xla.divide(drawn, self.outcomes)[0]
+        states, actions = xla.divide(pairs, self.actions)
         return Found(
-            xla.gather(mdp.state, drawn),
-            xla.gather(mdp.action, drawn),
+            states,
+            actions,
             xla.gather(mdp.reward, drawn),
             xla.gather(mdp.next_state, drawn),
             xla.gather(mdp.terminated, drawn),
             cut,
-            None if mdp.expected is None else drawn // mdp.expected.next_states.shape[1],
+            pairs,
         )
 
     def sequence(
@@ -176,7 +183,8 @@ class CompiledReplayBuffer:
     ) -> Batch:
         """Return the n-step samples that begin at `indices` `[B]`; `greedy` as for `sample`."""
         later = self.environments * ops.arange(self.steps, dtype="int32")
-        found = self.find(ring, mdp, (ops.expand_dims(indices, 1) + later) % self.capacity)  # [B, n] each
+        places = xla.divide(ops.expand_dims(indices, 1) + later, self.capacity)[1]
+        found = self.find(ring, mdp, places)  # [B, n] each
         followed = None if greedy is None else greedy(found.states[:, 1:], found.actions[:, 1:])
         returns, last, discounts = n_step(found.rewards, found.terminated, found.cut, discount, followed)
         reached = ops.expand_dims(last, 1) == ops.arange(self.steps, dtype="int32")
@@ -197,8 +205,7 @@ class TransitionReplayBuffer(CompiledReplayBuffer):
     """
 
     def __init__(self, config: TrainConfig, actions: int) -> None:
-        super().__init__(config)
-        self.actions = actions
+        super().__init__(config, actions, 1)
 
     def initial(self) -> Ring:
         """Return an empty ring."""
@@ -206,6 +213,7 @@ class TransitionReplayBuffer(CompiledReplayBuffer):
 
     def find(self, ring: Ring, mdp: Any, index: Any) -> Found:
         """Return the transitions at positions `index`."""
+        del mdp  # an entry is all of its transition
         # Materialized: the compiler would gather the rows again for each use of each column.
         rows = xla.materialize(xla.gather(ring.entries, index))
         states, actions, rewards, next_states, ends = (rows[..., column] for column in range(COLUMNS))
@@ -216,7 +224,7 @@ class TransitionReplayBuffer(CompiledReplayBuffer):
             next_states,
             ops.bitwise_and(ends, TERMINATED) != 0,
             ops.bitwise_and(ends, TRUNCATED) != 0,
-            None if mdp.expected is None else states * self.actions + actions,
+            states * self.actions + actions,
         )
 
 

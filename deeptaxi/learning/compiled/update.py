@@ -38,7 +38,7 @@ from deeptaxi.backend import xla
 from deeptaxi.config import TrainConfig
 from deeptaxi.layers import encode
 from deeptaxi.learning.compiled.hyperparameters import Hyperparameters
-from deeptaxi.learning.compiled.optimizers import Arrays, Optimizer
+from deeptaxi.learning.compiled.optimizers import Arrays, DenseOptimizer, Optimizer
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.network import functional
 from deeptaxi.recipe import bootstrap, clip_by_global_norm, is_greedy, loss_and_slope, next_values
@@ -62,7 +62,13 @@ class TargetUpdate(NamedTuple):
 
     def moves(self, earlier: Any, later: Any) -> Any:
         """Return the number of moves after update `earlier`, up to update `later`."""
-        return later // self.period - earlier // self.period
+        if self.period == 1:
+            return later - earlier
+        return xla.divide(later, self.period)[0] - xla.divide(earlier, self.period)[0]
+
+    def moves_at(self, update: Any) -> Any:
+        """Return the number of moves at update number `update` (from 1), 0 or 1."""
+        return 1 if self.period == 1 else self.moves(update - 1, update)
 
     def after(self, moves: Any, target: Any, online: Any) -> Any:
         """Return the target after `moves` moves toward a constant online value."""
@@ -125,7 +131,7 @@ def sparse_update(
     online = xla.gather(new_online, index)
     missed = ops.expand_dims(following.moves(last, updates), -1)
     target = following.after(missed, xla.gather(rows.target, index), online - step)
-    target = following.after(following.moves(updates, updates + 1), target, online)
+    target = following.after(following.moves_at(updates + 1), target, online)
     new_target = xla.scatter(rows.target, written, target)
     zero = xla.zero_after(sum(array[0, 0] for array in (new_target, *new_slots)))
     return rows._replace(
@@ -141,7 +147,7 @@ class Dense(NamedTuple):
 
     online: Arrays
     target: Arrays
-    slots: tuple[Arrays, ...]
+    slots: Any  # the optimizer's
 
 
 class AgentState(NamedTuple):
@@ -178,26 +184,26 @@ class CompiledUpdate:
         self, config: TrainConfig, actions: int, factors: tuple[int, ...] | None, sparse: bool, states: int
     ) -> None:
         self.config = config
+        self.actions = actions
         self.states = states
         self.factors = factors
         self.sparse = sparse
+        self.loss_parts = config.replay.batch_size
+        self.is_table = not sparse and not config.network.hidden and not config.network.dueling
         self.shapes = functional.shapes(config.network, actions)
         self.optimizer = Optimizer(config.optimizer.name, config.optimizer.options)
+        self.dense_optimizer: DenseOptimizer = self.optimizer
 
     def initial(self, weights: functional.Weights) -> AgentState:
         """Return the state before the first update: target equal to online network, all slots 0."""
-        slots = len(self.optimizer.decays)
         kernel, rest = weights
-
-        def zeros(array: Any) -> Arrays:
-            return tuple(np.zeros_like(array) for _ in range(slots))
-
         every = (rest,) if self.sparse else (kernel, rest)
-        dense = Dense(every, tuple(array.copy() for array in every), tuple(zeros(array) for array in every))
+        dense = Dense(every, tuple(array.copy() for array in every), self.optimizer.initial(every))
         if not self.sparse:
             return AgentState(None, dense, np.zeros_like(kernel))
         count = np.zeros(len(kernel), np.int32)
-        return AgentState(Rows(kernel, kernel.copy(), zeros(kernel), count, count.copy()), dense)
+        (slots,) = self.optimizer.initial((kernel,))
+        return AgentState(Rows(kernel, kernel.copy(), slots, count, count.copy()), dense)
 
     def begin(self, network: keras.Model) -> AgentState:
         """Return the state before the first update of a network."""
@@ -250,19 +256,25 @@ class CompiledUpdate:
             updates: int32.
 
         Returns:
-            the state after, the loss, and the td_errors `[B]`.
+            the state after, the parts that sum up to the loss `[n]`, and the td_errors `[B]`.
         """
         targets = bootstrap(
             batch.rewards, batch.discounts, self.values(agent, batch.next_states, allowed, now, updates)
         )
+        if self.is_table:
+            entries = [index * self.actions + batch.actions for index in self.indices(batch.states)]
+            table = ops.reshape(agent.dense.online[0], (-1,))
+            errors = targets - sum(xla.gather(table, index) for index in entries)
+            losses, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, self.actions)
+            return self.apply_dense(agent, entries, slope, functional.ravel([]), now, updates), losses, errors
         z = self.gather_rows(self.online(agent).kernel, batch.states)
         parts = functional.unravel(agent.dense.online[-1], self.shapes)
         q, back = xla.pullback(lambda z, *rest: functional.q_values(z, rest, self.config.network), (z, *parts))
         taken = ops.expand_dims(batch.actions, -1) == ops.arange(q.shape[-1], dtype="int32")
         errors = targets - ops.sum(ops.where(taken, q, 0.0), axis=-1)
-        loss, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
+        losses, slope = loss_and_slope(self.config.optimizer.loss, errors, batch.weights, q.shape[-1])
         slope = ops.where(taken, ops.expand_dims(slope, -1), 0.0)  # dE/dQ
-        return self.apply(agent, batch.states, slope, back, now, updates), loss, errors
+        return self.apply(agent, batch.states, slope, back, now, updates), losses, errors
 
     def values(self, agent: AgentState, states: Any, allowed: Any, now: Hyperparameters, updates: Any) -> Any:
         """Return the target network's values of `states`, `[B]` or `[B, K]`, which a bootstrap takes.
@@ -309,9 +321,7 @@ class CompiledUpdate:
         dz, *parts = back(slope)
         rest = functional.ravel(parts)
         if rows is None:
-            summed = self.scatter_gradient(agent.zeros, states, dz)
-            dense = self.step_dense(agent.dense, self.clip_gradients([summed, rest], now), now, updates)
-            return AgentState(None, dense, self.clear_rows(summed, states, dense.online[0]))
+            return self.apply_dense(agent, self.indices(states), dz, rest, now, updates)
         dz, rest = self.clip_gradients([dz, rest], now)
         rows = rows._replace(scratch=scratch)
         rows = sparse_update(rows, states, dz, self.optimizer, self.following(now), now.learning_rate, updates)
@@ -321,18 +331,29 @@ class CompiledUpdate:
         """Return the kernel row indices `[B]` of `states` `[B]`, for each factor."""
         return [states] if self.factors is None else ops.unstack(encode(states, self.factors), axis=1)
 
-    def scatter_gradient(self, zeros: Any, states: Any, dz: Any) -> Any:
-        """Return the gradient of the whole kernel `[R, W]`, accumulated into `zeros`."""
-        for index in self.indices(states):
-            zeros = xla.scatter_add(zeros, index, dz)
-        return zeros
+    def apply_dense(
+        self, agent: AgentState, indices: list[Any], gradient: Any, rest: Any, now: Hyperparameters, updates: Any
+    ) -> AgentState:
+        """Take the optimizer step and update the target, in passes over all weights.
 
-    def clear_rows(self, summed: Any, states: Any, kernel: Any) -> Any:
-        """Reset only the minibatch's rows of `summed` to 0."""
-        zero = ops.cast(xla.zero_after(kernel[0, 0]), "float32")  # clear the sums only after they are used
-        for index in self.indices(states):
-            summed = xla.scatter(summed, index, ops.broadcast_to(zero, (states.shape[0], summed.shape[1])))
-        return summed
+        Args:
+            agent: the state before.
+            indices: of each transition, int32 `[B]`: the kernel's rows, or its entries; for each factor.
+            gradient: of those rows `[B, W]`, or of those entries `[B]`.
+            rest: the gradient of the rest of the weights.
+            now: the numbers of this update.
+            updates: int32.
+        """
+        summed = ops.reshape(agent.zeros, (-1, *gradient.shape[1:]))
+        for index in indices:
+            summed = xla.scatter_add(summed, index, gradient)
+        gradients = self.clip_gradients([ops.reshape(summed, agent.zeros.shape), rest], now)
+        dense = self.step_dense(agent.dense, gradients, now, updates)
+        # Reset only what the minibatch touched to 0, and only after it is used.
+        zero = ops.cast(xla.zero_after(dense.online[0][0, 0]), "float32")
+        for index in indices:
+            summed = xla.scatter(summed, index, ops.broadcast_to(zero, gradient.shape))
+        return AgentState(None, dense, ops.reshape(summed, agent.zeros.shape))
 
     def clip_gradients(self, gradients: list[Any], now: Hyperparameters) -> list[Any]:
         """Clip by the global norm, if configured."""
@@ -341,14 +362,7 @@ class CompiledUpdate:
     def step_dense(self, dense: Dense, gradients: list[Any], now: Hyperparameters, updates: Any) -> Dense:
         """Return the dense weights after update number ``updates + 1``, given a gradient for each."""
         following, rate = self.following(now), now.learning_rate
-        moves = following.moves(updates, updates + 1)
-        slots = tuple(
-            self.optimizer.slots_after(old, gradient, rate)
-            for old, gradient in zip(dense.slots, gradients, strict=True)
-        )
-        online = tuple(
-            weight + self.optimizer.step(new, gradient, rate, updates + 1)
-            for weight, new, gradient in zip(dense.online, slots, gradients, strict=True)
-        )
+        moves = following.moves_at(updates + 1)
+        online, slots = self.dense_optimizer.apply(dense.online, dense.slots, gradients, rate, updates + 1)
         target = tuple(following.after(moves, old, new) for old, new in zip(dense.target, online, strict=True))
         return Dense(online, target, slots)

@@ -9,19 +9,18 @@ import pytest
 
 from deeptaxi.config import merge
 from deeptaxi.learning.action_mask import ActionMaskTable
-from deeptaxi.learning.agent import DQNAgent
 from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.ring_buffer import TransitionReplayBuffer, rows_of
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
 from deeptaxi.learning.initial_network import initial_network
 from deeptaxi.learning.recipe_agent import RecipeAgent
 from deeptaxi.network.tabulate import tabulate
-from tests.learning.helpers import opened_problem, transitions
+from tests.learning.helpers import Literal, opened_problem, transitions
 from tests.problems import build, chain, surely
 
 BASE = {
     "loop": "gymnasium",
-    "updates": 30,
+    "updates": 20,
     "discount": 0.8,
     "network": {"hidden": [8]},
     "optimizer": {"name": "adam", "learning_rate": 0.01, "tabular_step": None},
@@ -47,26 +46,23 @@ def masked():
     return build(steps, time_limit=6, action_mask=np.array([[True, False], [True, True]]))
 
 
-def both(config, environment):
-    """Run the loop with the compiled agent and with the recipe; return both loops and what each yielded."""
+def run(config, environment, literal=False):
+    """Run the loop with the compiled agent, or with the literal recipe; return it and what it yielded."""
     masks = ActionMaskTable(environment, config.exploration.action_mask)
-    found = []
-    for compiled in (True, False):
-        *own, for_replay = np.random.SeedSequence(3).spawn(3)
-        online = initial_network(config, environment)
-        common = (config, environment, masks, for_replay)
-        if compiled:
-            agent = CompiledAgent(online, *common)
-        else:
-            target = initial_network(config, environment)
-            agent = RecipeAgent(DQNAgent(online, target, config, config.interaction.environments), *common)
-        loop = GymnasiumLoop(config, environment, agent, masks, own)
-        found.append((loop, list(loop.run(config.updates))))
-    return found
+    *own, for_replay = np.random.SeedSequence(3).spawn(3)
+    online = initial_network(config, environment)
+    common = (config, environment, masks, for_replay)
+    if literal:
+        agent = RecipeAgent(Literal(online, initial_network(config, environment), config), *common)
+    else:
+        agent = CompiledAgent(online, *common)
+    loop = GymnasiumLoop(config, environment, agent, masks, own)
+    return loop, list(loop.run(config.updates))
 
 
 def assert_alike(config, environment):
-    (one, ticks), (other, expected) = both(config, environment)
+    """Assert that the compiled agent and the recipe do the same; return the loop of the compiled agent."""
+    (one, ticks), (other, expected) = run(config, environment), run(config, environment, literal=True)
     np.testing.assert_array_equal(one.visits, other.visits)
     np.testing.assert_allclose(tabulate(one.network), tabulate(other.network), atol=2e-4)
     for tick, like in zip(ticks, expected, strict=True):
@@ -78,6 +74,7 @@ def assert_alike(config, environment):
         assert tick.loss == pytest.approx(like.loss, rel=1e-3, abs=1e-5)
         assert tick.td_error == pytest.approx(like.td_error, rel=1e-3, abs=1e-4)
     np.testing.assert_array_equal(one.agent.pairs(), other.agent.pairs())
+    return one
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -89,9 +86,7 @@ def test_the_compiled_agent_does_what_the_recipe_does(name, tmp_path):
 def test_masks_and_expected_updates_are_those_of_the_recipe(backup, tmp_path):
     changes = {"exploration": {"action_mask": True}, "target": {"backup": backup}}
     config, environment = opened_problem(masked(), tmp_path, **merge(BASE, changes))
-    assert_alike(config, environment)
-    (loop, _), _ = both(config, environment)
-    assert loop.visits[0, 1] == 0
+    assert assert_alike(config, environment).visits[0, 1] == 0
 
 
 def test_a_transition_is_stored_as_numbers_and_found_again():
@@ -148,10 +143,10 @@ def test_problems_with_other_numbers_of_outcomes_do_not_share_a_program(tmp_path
 def test_a_saved_state_holds_the_transitions_that_there_are(prioritized, tmp_path):
     changes = {"replay": {"capacity": 1_000, "prioritized": prioritized}, "updates": 5}
     config, environment = opened_problem(chain(time_limit=7), tmp_path, **merge(BASE, changes))
-    (loop, _), _ = both(config, environment)
+    loop, _ = run(config, environment)
     saved = loop.agent.state_dict()
     assert saved.arrays["program.entries"].shape == (loop.agent.added, 5)
-    (other, _), _ = both(config, environment)
+    other, _ = run(config, environment)
     other.agent.load_state_dict(saved)
     for name, value in other.agent.state_dict().arrays.items():
         np.testing.assert_array_equal(value, saved.arrays[name], err_msg=name)

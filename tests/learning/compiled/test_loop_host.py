@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.backend import program
-from deeptaxi.config import merge
+from deeptaxi.config import merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.callbacks import stop_when
@@ -242,11 +242,10 @@ def test_the_factored_network_learns_too(tmp_path):
     np.testing.assert_allclose(tabulate(network), [[0, 0], [1, -1], [2, -2], [3, -3]], atol=0.1)
 
 
-def test_what_it_cannot_do_is_refused_before_anything_is_computed(tmp_path):
-    rmsprop = {"optimizer": {"name": "rmsprop", "tabular_step": None, "learning_rate": 0.1}}
-    config, environment = opened_problem(chain(), tmp_path, **merge(QUICK, rmsprop))
-    with pytest.raises(UsageError, match=r"^--loop compiled: it supports the optimizers .*; use --loop gymnasium$"):
-        finished(train(config, environment))
+def test_what_it_cannot_do_is_refused_before_anything_is_computed():
+    config = resolve({"environment": {"id": "Blackjack-v1"}, "loop": "compiled"})
+    with pytest.raises(UsageError, match=r"^--loop compiled: it needs a transition table, .*; use --loop gymnasium$"):
+        finished(train(config, opened("Blackjack-v1")))
 
 
 def test_it_needs_a_table(quick):

@@ -17,7 +17,7 @@ import pytest
 
 from deeptaxi.backend import keras_backend
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.agent import DQNAgent, FitAgent
+from deeptaxi.learning.agent import FitAgent
 from deeptaxi.network import functional
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import Literal, Updates, build_network, random_batches
@@ -112,7 +112,7 @@ def compiled(name, count=COUNT, sparse=False):
 
 def learned_by(cls, name, count=COUNT):
     """Make the updates of a variant by a learner; the same results as `compiled`."""
-    learner = cls(start_of(name), start_of(name), resolve(settings_of(name)), environments=2)
+    learner = cls(start_of(name), start_of(name), resolve(settings_of(name)))
     results = [learner.update(batch, allowed) for batch, allowed in batches_of(name, count)]
     return {
         "losses": np.array([result.loss for result in results]),
@@ -142,11 +142,6 @@ def test_a_few_updates_are_those_of_predict_and_fit_to_the_letter():
     assert_alike(compiled("plain", 5), learned_by(FitAgent, "plain", 5))
 
 
-def test_updates_with_everything_at_once_are_those_of_the_other_compiled_learner():
-    name = f"all-{MASKED}-{WEIGHTED}"
-    assert_alike(compiled(name), learned_by(DQNAgent, name))
-
-
 @cache
 def plain_updates(double, sparse):
     """Return updates by plain SGD, compiled once."""
@@ -160,11 +155,10 @@ def plain_updates(double, sparse):
 def test_greedy_actions_are_those_of_the_literal_recipe_in_the_midst_of_a_training(double, sparse, rows):
     settings, updates = plain_updates(double, sparse)
     updates.start(functional.weights_of(start_of("plain"), resolve(settings).network))
-    agents = [cls(start_of("plain"), start_of("plain"), resolve(settings), 2) for cls in (DQNAgent, Literal)]
+    agent = Literal(start_of("plain"), start_of("plain"), resolve(settings))
     for batch, allowed in random_batches(5, 16, STATES, ACTIONS):
         updates.update(batch._replace(weights=None))
-        for agent in agents:
-            agent.update(batch, np.ones_like(allowed))
+        agent.update(batch, np.ones_like(allowed))
     rng = np.random.default_rng(3)
     mask = rng.random((STATES, ACTIONS)) < 0.7
     mask[:, 1] = True
@@ -175,10 +169,9 @@ def test_greedy_actions_are_those_of_the_literal_recipe_in_the_midst_of_a_traini
 
     for action in range(ACTIONS):
         actions = np.full_like(states, action)
-        one, other = (agent.greedy(states, actions, mask[states]) for agent in agents)
+        expected = agent.greedy(states, actions, mask[states])
         found = keras.ops.convert_to_numpy(keras_backend.compiled(greedy, [])(states, actions, mask))
-        np.testing.assert_array_equal(one, other)
-        np.testing.assert_array_equal(found, other)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["q-table-sgd", "clip"])
