@@ -64,7 +64,7 @@ def untrained_subject(network_options: NetworkOptions) -> Subject:
     planned = plan(values, network_options.preset, trust or network_options.spec.env is not None, opened, given)
     with status("starting Keras …"):
         keras_backend.start()
-    from deeptaxi.learning.trainer import initial_network
+    from deeptaxi.learning.initial_network import initial_network
 
     environment, config = planned.environment, with_batch_size_one(planned.config, network_options)
     if environment.numbering is not None and not environment.numbering.complete:  # it begins with this explanation

@@ -65,7 +65,7 @@ def load_source(source: ModelSource, environment: Environment) -> Run:
     environment = number_as_saved(environment, source)
     with status("loading the model …"):
         network, array = read_model(source, environment)
-        run = Run(source.name, environment, network, source.config, **kept_in(source), array=array)
+        run = Run(source.name, environment, as_lazy(network), source.config, **kept_in(source), array=array)
         if environment.tabulated:
             _ = run.decisions  # computed now, so that failures surface here
     return run
@@ -194,7 +194,16 @@ def run_of_object(model: Any, spec: EnvSpec) -> Run:
     except ValueError as error:
         raise UsageError(f"{model.name} does not fit {environment.config.id}: {error}") from None
     check_network(network, environment, str(model.name))
-    return Run(str(model.name), environment, network)
+    return Run(str(model.name), environment, as_lazy(network))
+
+
+def as_lazy(network: Any) -> Any:
+    """Return a Keras model as a run has it, a `LazyNetwork`; None for None."""
+    if network is None:
+        return None
+    from deeptaxi.network.lazy import LazyNetwork
+
+    return LazyNetwork.of(network)
 
 
 def is_array_like(model: Any) -> bool:

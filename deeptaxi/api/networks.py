@@ -113,7 +113,7 @@ def open_network(config: TrainConfig, environment: Environment, given: GivenNetw
     with status("starting Keras …"):
         keras_backend.start()
     keras_backend.check_float32()
-    from deeptaxi.learning.trainer import seeds
+    from deeptaxi.learning.initial_network import seeds
     from deeptaxi.network.encodings import parts_of
     from deeptaxi.network.named_builder import build, find_builder, trusted_folder
     from deeptaxi.network.own import own_network

@@ -32,6 +32,7 @@ from deeptaxi.storage.models import describe_unfinished
 from deeptaxi.storage.run_folder import MODEL_FILE
 
 if TYPE_CHECKING:
+    from deeptaxi.network.lazy import LazyNetwork
     from deeptaxi.network.tabulate import Streams
 
 
@@ -42,7 +43,7 @@ class RunData:
     Attributes:
         name: the run folder, or the default name of an unsaved run.
         environment: has `states` S, `actions` A, `time_limit`, `table` (or None) and `describe()`.
-        network: a Keras model that maps states to Q values `[B, A]`; None for a model that is only an array.
+        lazy_network: what builds `network`; None for a model that is only an array.
         config: the training configuration; None for a bare model file.
         folder: the run folder; None if the run is not saved.
         facts: further facts: preset, versions.
@@ -56,7 +57,7 @@ class RunData:
 
     name: str
     environment: Environment
-    network: Any
+    lazy_network: LazyNetwork | None
     config: TrainConfig | None = None
     folder: Path | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
@@ -68,6 +69,11 @@ class RunData:
     tracking_unavailable: str | None = None
     array: NDArray[Any] | None = None
     not_evaluated: str | None = None
+
+    @property
+    def network(self) -> Any:
+        """The Keras model that maps states to Q values `[B, A]`; None for a model that is only an array."""
+        return None if self.lazy_network is None else self.lazy_network.model
 
     @cached_property
     def decisions(self) -> NDArray[Any]:
@@ -109,7 +115,7 @@ class RunData:
         Raises:
             DeepTaxiError: there are too many states for a table.
         """
-        if self.network is None:
+        if self.lazy_network is None:
             return None
         check_tabulated(self.environment)
         from deeptaxi.network.encodings import parts_for
@@ -156,11 +162,9 @@ class RunData:
         Raises:
             UsageError: the model is an array, which has none.
         """
-        if self.network is None:
+        if self.lazy_network is None:
             raise UsageError(f"{self.name} has no network, and so no weights")
-        from deeptaxi.network.build import weights_digest
-
-        return weights_digest(self.network)
+        return self.lazy_network.weights_digest
 
     @cached_property
     def log(self) -> TrainingLog:

@@ -89,7 +89,7 @@ def save(run: RunData, folder: Path, logs_folder: Path, force: bool) -> Path:
             finish_log(log, reserved.log.parent, run.log.coverage)
             runs.save_run(
                 reserved,
-                run.network,
+                run.lazy_network,
                 about,
                 config,
                 trained.finished,
@@ -169,7 +169,7 @@ def add_to_group(group: CompactGroup, run: RunData, folder: Path) -> None:
         files[VISITS_FILE] = visits_file(run.coverage)
     files[CARD_JSON] = to_json(card).encode()
     files[LOG_FILE] = logs.text_of(trained_as(run).history.records)
-    files[WEIGHTS_FILE] = weights_of(run.network)
+    files[WEIGHTS_FILE] = weights_of(run.lazy_network)
     group.add(folder.name, files)
 
 
@@ -249,7 +249,7 @@ def summary(run: RunData) -> dict[str, Any]:
         "compile_seconds": finished.compile_seconds if finished else None,
         "stopped": finished.stopped if finished else None,
         "resumed_from": run.history.resumed.update if run.history and run.history.resumed else None,
-        "weights_digest": None if run.network is None else run.weights_digest,
+        "weights_digest": None if run.lazy_network is None else run.weights_digest,
         "exact": run.exact,
         "exact_unavailable": run.exact_unavailable,
         "episodes": run.episodes,

@@ -357,7 +357,7 @@ def build_run(planned: Plan, network: Any, log: TrainingLog, has_table: bool) ->
     return Run(
         name=str(folder.folder) if folder else runs.default_name(planned.config),
         environment=planned.environment,
-        network=network,
+        lazy_network=network,
         config=planned.config,
         folder=folder.folder if folder else None,
         facts=facts,

@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Generator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from deeptaxi.config import TrainConfig
+from deeptaxi.config import OWN_KIND, TrainConfig
 from deeptaxi.errors import DivergedError
 from deeptaxi.evaluation import exact
 from deeptaxi.learning.action_mask import ActionMaskTable
+from deeptaxi.learning.initial_network import network_spec
 from deeptaxi.learning.progress import Loop
 from deeptaxi.learning.state import StateMismatchError, TrainingState, array, count, fact
 from deeptaxi.mdp.environment import Environment
@@ -27,10 +28,25 @@ from deeptaxi.mdp.stopping import StopPlanning
 from deeptaxi.mdp.table import Bools, Ints, TransitionTable
 from deeptaxi.metrics import Evaluated
 from deeptaxi.network.build import with_mask
+from deeptaxi.network.lazy import LazyNetwork, borrowed_network
 from deeptaxi.network.own import copy_network, scale_q_values
 from deeptaxi.network.tabulate import tabulate
 
 Judged = tuple[exact.Reference, Ints, exact.Verdict]
+
+
+class Best(NamedTuple):
+    """The best weights so far.
+
+    Attributes:
+        weights: as `Model.get_weights` returns them.
+        value: of their policy.
+        learned: their Q values `[S, A]`, neither unscaled nor masked; None if only the weights were saved.
+    """
+
+    weights: list[Any]
+    value: float
+    learned: NDArray[np.floating] | None
 
 
 class Evaluator:
@@ -53,7 +69,7 @@ class Evaluator:
         self._loop = loop
         self._masks = masks
         self._reference: tuple[int, exact.Reference] | None = None
-        self._best: tuple[list[Any], float] | None = None
+        self._best: Best | None = None
         self._latest: Judged | None = None
         self._latest_best: Judged | None = None  # the evaluation of the best weights
         self.best_update = 0
@@ -78,14 +94,14 @@ class Evaluator:
         self.last = update
         self.in_a_row = self.in_a_row + 1 if verdict.optimal else 0
         slack = exact.ZERO * (1 + abs(verdict.value)) if math.isfinite(verdict.value) else 0.0
-        if self._best is None or verdict.value >= self._best[1] - slack:
-            self._best = ([weight.copy() for weight in online.get_weights()], verdict.value)
+        if self._best is None or verdict.value >= self._best.value - slack:
+            self._best = Best(copies(online), verdict.value, learned)
             self.best_update, self._latest_best = update, self._latest
         yield record_of(update, verdict)
 
     def state_dict(self) -> TrainingState:
         """Return the best weights so far and their evaluation."""
-        weights, value = self._best or ([], None)
+        weights, value, _ = self._best or ([], None, None)
         facts = {"value": value, "best_update": self.best_update, "last": self.last, "in_a_row": self.in_a_row}
         return TrainingState({f"best.{i}": weight.copy() for i, weight in enumerate(weights)}, {"evaluator": facts})
 
@@ -105,7 +121,7 @@ class Evaluator:
             value = fact(facts, "value", float)
             if math.isnan(value):
                 raise StateMismatchError("'value' is no number")
-            self._best = (weights, value)
+            self._best = Best(weights, value, None)
 
     @property
     def reachable(self) -> Bools | None:
@@ -118,24 +134,36 @@ class Evaluator:
             return self._best is not None
         return self.last > 0 and bool(np.isfinite(self._tabulated(self._loop.network)).all())
 
-    def best(self) -> tuple[keras.Model, exact.Verdict | None]:
+    def best(self) -> tuple[LazyNetwork, exact.Verdict | None]:
         """Return a new network with the best weights, including its mask, and the verdict on it.
 
         The weights are the current ones if none were evaluated. If the user asked to stop, the verdict is what is known
         of it: without the lengths of episodes, or None.
         """
-        online = self._loop.network
-        network = copy_network(online)
-        if self._best is not None:
-            network.set_weights(self._best[0])
-        network = scale_q_values(network, self._config.target.reward_scale)
-        q_values, verdict = self._masked(self._tabulated(network)), None
+        network, learned = self._best_network()
+        q_values, verdict = self._masked(learned), None
         self._latest = self._latest_best or self._latest
         with contextlib.suppress(StopPlanning):
             verdict = self._verdict(q_values)
             verdict = self._verdict(q_values, final=True)
-        allowed = self._masks.allowed
-        return network if allowed is None else with_mask(network, allowed), verdict
+        return network, verdict
+
+    def _best_network(self) -> tuple[LazyNetwork, NDArray[np.floating]]:
+        """Return a new network with the best weights, and its Q values `[S, A]`, both unscaled, without its mask."""
+        config, allowed = self._config, self._masks.allowed
+        weights, _, learned = self._best or Best(copies(self._loop.network), math.nan, None)
+        if config.network.kind == OWN_KIND:
+            network = copy_network(self._loop.network)
+            network.set_weights(weights)
+            network = scale_q_values(network, config.target.reward_scale)
+            learned = self._tabulated(network)
+            return LazyNetwork.of(network if allowed is None else with_mask(network, allowed)), learned
+        spec = network_spec(config, self._environment)
+        if learned is None or config.target.reward_scale != 1:
+            with borrowed_network(spec, weights) as network:
+                weights = copies(scale_q_values(network, config.target.reward_scale))
+                learned = self._tabulated(network)
+        return LazyNetwork(spec, weights, allowed), learned
 
     def _tabulated(self, network: keras.Model) -> NDArray[np.floating]:
         """Return the Q values of all states, `[S, A]`.
@@ -175,6 +203,11 @@ class Evaluator:
             found = exact.reference(table, self._environment.horizon, *discounts, self._masks.allowed)
             self._reference = (self._masks.known, found)
         return self._reference[1]
+
+
+def copies(network: keras.Model) -> list[Any]:
+    """Return copies of a network's weights."""
+    return [weight.copy() for weight in network.get_weights()]
 
 
 def record_of(update: int, verdict: exact.Verdict) -> Evaluated:

@@ -14,6 +14,7 @@ resumes makes up for it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator, Sequence
 from typing import NamedTuple, cast
 
@@ -31,16 +32,16 @@ from deeptaxi.learning.compiled.loop import CompiledLoop
 from deeptaxi.learning.coverage import Coverage
 from deeptaxi.learning.evaluator import Evaluator
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
+from deeptaxi.learning.initial_network import initial_network, network_spec, seeds
 from deeptaxi.learning.progress import Loop, ProgressTracker, StepMetrics
 from deeptaxi.learning.recipe_agent import RecipeAgent
 from deeptaxi.learning.resolve import why_not_compiled
 from deeptaxi.learning.schedules import initial_learning_rate, initial_tabular_step
 from deeptaxi.learning.state import CheckpointEvent, StateMismatchError, TrainingState, merge_states
-from deeptaxi.mdp.describe import encoded_factors
 from deeptaxi.mdp.environment import Environment
 from deeptaxi.mdp.stopping import StopPlanning
 from deeptaxi.metrics import Finished, Record, Resumed, Started
-from deeptaxi.network.build import build_q_network, weights_digest
+from deeptaxi.network.lazy import LazyNetwork, borrow_network, return_network
 from deeptaxi.network.own import copy_network
 
 NOT_EVALUATED = "the training was interrupted before its weights were evaluated (`deeptaxi evaluate` does it)"
@@ -49,7 +50,7 @@ NOT_EVALUATED = "the training was interrupted before its weights were evaluated 
 class Trained(NamedTuple):
     """The result of a training."""
 
-    network: keras.Model  # with the best weights
+    network: LazyNetwork  # with the best weights
     coverage: Coverage  # visit counts, and those of the replay buffer at the end
 
 
@@ -130,7 +131,7 @@ class Trainer:
             if not isinstance(each, CheckpointEvent):
                 yield each
 
-    def _events(self, last: int) -> Generator[Event, None, keras.Model]:
+    def _events(self, last: int) -> Generator[Event, None, LazyNetwork]:
         """Yield the events of the training; return the best network."""
         progress, resumed_from = self.progress, self.progress.update
         progress.compile_seconds += (seconds := self.loop.compile())
@@ -207,7 +208,7 @@ class Trainer:
             return
         yield self.progress.snapshots(update, evaluator.q_values, self.loop.visits, evaluator.reachable)
 
-    def _finished(self, network: keras.Model, verdict: Verdict | None, seconds: float) -> Finished:
+    def _finished(self, network: LazyNetwork, verdict: Verdict | None, seconds: float) -> Finished:
         progress = self.progress
         return Finished(
             stopped=progress.stopped,
@@ -216,7 +217,7 @@ class Trainer:
             environment_steps=progress.steps,
             train_seconds=seconds,
             compile_seconds=progress.compile_seconds,
-            weights_digest=weights_digest(network),
+            weights_digest=network.weights_digest,
             exact=verdict.to_dict() if verdict else None,
             exact_unavailable=self.environment.table_missing or (None if verdict else NOT_EVALUATED),
             failure=progress.failure,
@@ -305,7 +306,13 @@ def build_loop(
         if reason is not None:
             raise UsageError(f"--loop compiled: {reason}; use --loop gymnasium")
         seed = int(for_loop.generate_state(1)[0] >> 1)
-        return CompiledLoop(initial_network(config, environment, network), config, environment, masks, seed)
+        if network is not None:
+            return CompiledLoop(copy_network(network), config, environment, masks, seed)
+        spec = network_spec(config, environment)
+        online = borrow_network(spec)
+        loop = CompiledLoop(online, config, environment, masks, seed)
+        weakref.finalize(loop, return_network, spec, online).atexit = False
+        return loop
     *for_environments, for_replay = for_loop.spawn(3)
     agent = build_agent(config, environment, masks, for_replay, network)
     return GymnasiumLoop(config, environment, agent, masks, for_environments)
@@ -327,31 +334,6 @@ def build_agent(
         return CompiledAgent(online, config, environment, masks, for_replay)
     agent = FitAgent(online, initial_network(config, environment, network), config)
     return RecipeAgent(agent, config, environment, masks, for_replay)
-
-
-def seeds(config: TrainConfig) -> list[np.random.SeedSequence]:
-    """Return the seed sequences of the initial weights and of the loop."""
-    return np.random.SeedSequence(config.seed).spawn(2)
-
-
-def initial_network(config: TrainConfig, environment: Environment, network: keras.Model | None = None) -> keras.Model:
-    """Build the network with its initial weights; of the user's own `network` (`network.own`), a copy.
-
-    It learns from scaled rewards, and so predicts Q values divided by `reward_scale`.
-    """
-    if network is not None:
-        return copy_network(network)
-    return build_q_network(
-        environment.states,
-        environment.actions,
-        config.network.hidden,
-        config.network.dueling,
-        config.network.aggregation,
-        config.network.activation,
-        int(seeds(config)[0].generate_state(1)[0]),
-        encoded_factors(environment, config.network),
-        config.network.initial_value / config.target.reward_scale,
-    )
 
 
 def started_record(config: TrainConfig, environment: Environment, compile_seconds: float) -> Started:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import keras
@@ -52,65 +53,116 @@ def build_q_network(
     Raises:
         ValueError: factors are given for the Q-table network, which would then not be a table.
     """
-    if factors is not None and not hidden and not dueling:
-        raise ValueError("a Q table has one row of weights per state: factors need hidden layers or a dueling head")
-    seeds = iter(np.random.SeedSequence(seed).generate_state(len(hidden) + 2).tolist())
-    state = keras.Input(shape=(), dtype="int32", name="state")
-    first, bias, x = StateInput(states, factors), bool(hidden), state
-    for index, size in enumerate(hidden):
-        x = _dense(x, first, size, f"hidden_{index}", next(seeds), activation)
-    if dueling:
-        value = _dense(x, first, 1, "value", next(seeds), bias=bias, start=initial_value)
-        advantage = _dense(x, first, actions, "advantage", next(seeds), bias=bias)
-        q_values = Dueling(aggregation, name="q_values")([value, advantage])
-    else:
-        q_values = _dense(x, first, actions, "q_values", next(seeds), bias=bias, start=initial_value)
-    return keras.Model(state, q_values, name="q_network")
+    parts = None if factors is None else tuple(factors)
+    spec = QNetworkSpec(states, actions, tuple(hidden), dueling, aggregation, activation, seed, parts, initial_value)
+    return spec.build()
 
 
-class StateInput(NamedTuple):
-    """The encoding of the state input; without factors, states are encoded as a whole."""
+class Initializers(NamedTuple):
+    """The initializers of a layer; `bias` is None if it has none."""
+
+    kernel: keras.initializers.Initializer
+    bias: keras.initializers.Initializer | None
+
+
+@dataclass(frozen=True)
+class QNetworkSpec:
+    """The arguments of `build_q_network`, which determine a network and its initial weights."""
 
     states: int
-    factors: Sequence[int] | None
+    actions: int
+    hidden: tuple[int, ...] = ()
+    dueling: bool = False
+    aggregation: str = "mean"
+    activation: str = "relu"
+    seed: int = 0
+    factors: tuple[int, ...] | None = None
+    initial_value: float = 0.0
 
-    def kernel_initializer(self, units: int, seed: int) -> keras.initializers.Initializer:
-        """Return Glorot's uniform initializer, ± √(6 / (fan_in + units)).
+    def __post_init__(self) -> None:
+        if self.factors is not None and not self.hidden and not self.dueling:
+            raise ValueError("a Q table has one row of weights per state: factors need hidden layers or a dueling head")
+
+    @property
+    def architecture(self) -> QNetworkSpec:
+        """The spec without what determines the initial weights alone."""
+        return replace(self, seed=0, initial_value=0.0)
+
+    def build(self) -> keras.Model:
+        """Build the network with its initial weights."""
+        initializers = self.initializers()
+        state = keras.Input(shape=(), dtype="int32", name="state")
+        x = state
+        for name, size in zip(initializers, self.hidden, strict=False):
+            x = self._dense(x, name, size, initializers[name], self.activation)
+        if self.dueling:
+            value, advantage = (
+                self._dense(x, name, units, initializers[name])
+                for name, units in (("value", 1), ("advantage", self.actions))
+            )
+            q_values = Dueling(self.aggregation, name="q_values")([value, advantage])
+        else:
+            q_values = self._dense(x, "q_values", self.actions, initializers["q_values"])
+        return keras.Model(state, q_values, name="q_network")
+
+    def initialize(self, network: keras.Model, weights: Sequence[NDArray[Any]] | None = None) -> None:
+        """Make a network of the same architecture what `build` returns, with other `weights` if they are given."""
+        for name, own in self.initializers().items():
+            layer = network.get_layer(name)
+            layer.kernel_initializer = own.kernel
+            if own.bias is not None:
+                layer.bias_initializer = own.bias
+            if weights is None:
+                layer.kernel.assign(own.kernel(layer.kernel.shape, dtype=layer.kernel.dtype))
+                if own.bias is not None:
+                    layer.bias.assign(own.bias(layer.bias.shape, dtype=layer.bias.dtype))
+        if weights is not None:
+            network.set_weights(weights)
+
+    def initializers(self) -> dict[str, Initializers]:
+        """Return the initializers of each layer with weights, by its name, from input to output.
+
+        Outputs start near `initial_value`: a bias is initialized to it, or without bias, the table, where each of the
+        summed rows gets an equal share.
+        """
+        outputs = ("value", "advantage") if self.dueling else ("q_values",)
+        seeds = np.random.SeedSequence(self.seed).generate_state(len(self.hidden) + 2).tolist()
+        found = {}
+        for seed, name in zip(seeds, (*map("hidden_{}".format, range(len(self.hidden))), *outputs), strict=False):
+            start = self.initial_value if name in ("value", "q_values") else 0.0
+            if self.hidden:
+                units = self.hidden[0] if name == "hidden_0" else None
+                found[name] = Initializers(self._kernel_initializer(units, seed), constant(start))
+            else:
+                found[name] = Initializers(constant(start / len(self.factors or (1,))), None)
+        return found
+
+    def _kernel_initializer(self, units: int | None, seed: int) -> keras.initializers.Initializer:
+        """Return Glorot's uniform initializer, ± √(6 / (fan_in + units)); `units` of the layer on the state, else None.
 
         Glorot counts all inputs, but those of one-hot vectors are mostly 0. With factors, exactly F inputs are 1, so F
         is the fan-in that preserves the variance. Without, it stays S, to reproduce the weights of old seeds.
         """
-        if self.factors is None:
+        if self.factors is None or units is None:
             return keras.initializers.GlorotUniform(seed=seed)
         limit = math.sqrt(6 / (len(self.factors) + units))
         return keras.initializers.RandomUniform(-limit, limit, seed=seed)
 
+    def _dense(self, x: Any, name: str, units: int, own: Initializers, activation: str | None = None) -> Any:
+        """Apply a dense layer to the state number if `x` is the input, else to features."""
+        if len(x.shape) > 1:
+            return keras.layers.Dense(
+                units, activation, kernel_initializer=own.kernel, bias_initializer=own.bias, name=name
+            )(x)
+        use_bias, bias = own.bias is not None, own.bias or "zeros"
+        return OneHotDense(units, self.states, activation, use_bias, own.kernel, bias, factors=self.factors, name=name)(
+            x
+        )
 
-def _dense(
-    x: Any,
-    first: StateInput,
-    units: int,
-    name: str,
-    seed: int,
-    activation: str | None = None,
-    bias: bool = True,
-    start: float = 0.0,
-) -> Any:
-    """Apply a dense layer to the state number if `x` is the input, else to features; outputs start near `start`.
 
-    The bias is initialized to `start`, or without bias, the table: each of the summed rows gets an equal share.
-    """
-    at_start = keras.initializers.Constant(start) if start else "zeros"
-    if len(x.shape) > 1:
-        initializer = keras.initializers.GlorotUniform(seed=seed)
-        return keras.layers.Dense(
-            units, activation, kernel_initializer=initializer, bias_initializer=at_start, name=name
-        )(x)
-    if bias:
-        kernel = first.kernel_initializer(units, seed)
-    else:
-        kernel = keras.initializers.Constant(start / len(first.factors or (1,))) if start else "zeros"
-    return OneHotDense(units, first.states, activation, bias, kernel, factors=first.factors, name=name)(x)
+def constant(value: float) -> keras.initializers.Initializer:
+    """Return the initializer of a constant; that of 0 is `Zeros`, as in old files."""
+    return keras.initializers.Constant(value) if value else keras.initializers.Zeros()
 
 
 def q_table_network(q: NDArray[np.floating]) -> keras.Model:
@@ -212,7 +264,12 @@ def known(network: keras.Model) -> Structure:
 
 def weights_digest(network: keras.Model) -> str:
     """Return the SHA-256 of the weights as little-endian float32, in the order of ``model.weights``."""
+    return digest_of_weights([keras.ops.convert_to_numpy(weight) for weight in network.weights])
+
+
+def digest_of_weights(weights: Sequence[NDArray[Any]]) -> str:
+    """Return the `weights_digest` of a network from its weights."""
     digest = hashlib.sha256()
-    for weight in network.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight), dtype="<f4").tobytes())
+    for weight in weights:
+        digest.update(np.ascontiguousarray(weight, dtype="<f4").tobytes())
     return digest.hexdigest()

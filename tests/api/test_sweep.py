@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import deeptaxi
 from deeptaxi.api.sweep import SweepResult, median
 from deeptaxi.errors import UsageError
 from deeptaxi.experiments.results import read_results
+from deeptaxi.network.build import weights_digest
 from tests.api.conftest import LAKE
 from tests.problems import chain
 
@@ -219,6 +221,22 @@ def test_seeds_train_on_objects_of_python_too() -> None:
     assert sum(event.kind == "finished" for event in events) == 2
     with pytest.raises(UsageError, match="leave out --seed"):
         deeptaxi.train(chain(), seeds="3,5", seed=1, **settings)
+
+
+def test_the_networks_of_a_group_are_its_users_alone() -> None:
+    """Agents are trained one after the other by a network that each borrows; nobody else may hold that."""
+    settings = {"hidden": (4,), "updates": 20, "environments": 2, "batch_size": 4}
+    alone = {seed: deeptaxi.train(chain(), seed=seed, **settings).weights_digest for seed in (3, 4, 5)}
+    first, second = deeptaxi.train(chain(), seeds="3,4", **settings)
+    held = first.network
+    before = held.get_weights()
+    assert held is not second.network
+    second.network.set_weights([weight + 1 for weight in before])  # a user trains it further
+    (third,) = deeptaxi.train(chain(), seeds="5", **settings)
+    assert third.weights_digest == alone[5]
+    assert all(np.array_equal(one, two) for one, two in zip(before, held.get_weights(), strict=True))
+    assert first.weights_digest == alone[3]
+    assert weights_digest(third.network) == alone[5]
 
 
 @pytest.mark.parametrize(

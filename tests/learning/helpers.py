@@ -50,7 +50,7 @@ def opened_problem(table, folder, **settings):
 def finished(training):
     """Run a training to its end; return its records and the network that it leaves."""
     records, trained = outcome(training)
-    return records, trained.network
+    return records, trained.network.model
 
 
 def outcome(training):

@@ -140,7 +140,7 @@ def test_the_best_weights_are_kept_and_of_equals_the_later(evaluated):
         look(update, q_values)
     network, verdict = evaluator.best()
     assert evaluator.best_update == 2
-    assert tabulate(network).tolist() == [[6, 2]]
+    assert tabulate(network.model).tolist() == [[6, 2]]
     assert verdict.optimal
 
 
@@ -170,7 +170,7 @@ def test_asking_for_the_best_twice_gives_the_same(tmp_path):
     evaluator = Evaluator(
         config, environment, SimpleNamespace(network=online), ActionMaskTable(environment, active=False)
     )
-    assert [tabulate(evaluator.best()[0]).tolist() for _ in range(2)] == [[[6, 2]]] * 2
+    assert [tabulate(evaluator.best()[0].model).tolist() for _ in range(2)] == [[[6, 2]]] * 2
     assert tabulate(online).tolist() == [[3, 1]]
 
 

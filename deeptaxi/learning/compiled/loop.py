@@ -321,7 +321,7 @@ class CompiledLoop:
         functions: dict[str, Callable[..., Any]] = {"prefill": self._traced.prefill, "run": self._traced.run}
         self._program = borrow_program(kind, functions, self._traced.initial(agent), self)
         self._arguments = self._program.arguments((mdp, numbers))
-        self._record = updates_per_record(config)
+        self._record, self._prefill_steps = updates_per_record(config), prefill_steps(config)
         self._yielded = np.zeros(4)  # the part of the current report already yielded
         self._next: int | None = None  # the next update; None before the prefill
 
@@ -382,7 +382,7 @@ class CompiledLoop:
     def run(self, last: int) -> Generator[StepMetrics]:
         """Run the remaining updates up to `last`; yield step metrics for every report and due evaluation."""
         if self._next is None:
-            self._call("prefill", prefill_steps(self._config))
+            self._call("prefill", self._prefill_steps)
             self._next = 0
         length = last if self._program.in_step else 1
         while self._next < last:
@@ -403,19 +403,21 @@ class CompiledLoop:
     def _reports(self, first: int, last: int) -> Generator[StepMetrics]:
         """Yield what updates `first` … `last` − 1 added, one `StepMetrics` per report, the final one at `last`."""
         every = self._record
-        rows = np.asarray(self._program.read(lambda state: state.reports)).astype(np.float64)
-        for number in range(first // every, (last - 1) // every + 1):
-            begin, end = max(first, number * every), min(last, (number + 1) * every)
-            before = self._yielded if begin % every else np.zeros(4)  # if the previous piece began this report
-            self._yielded = rows[number % REPORTS]
+        numbers = range(first // every, (last - 1) // every + 1)
+        reports = np.asarray(self._program.read(lambda state: state.reports)).astype(np.float64)
+        rows = reports[np.array(numbers) % REPORTS]
+        before, self._yielded = self._yielded, rows[-1].copy()
+        if first % every:  # the previous piece began this report
             with np.errstate(invalid="ignore"):  # ∞ − ∞ if training diverges: the loss is NaN
-                fresh = (self._yielded - before).tolist()
-            yield self._metrics(end, end == last, end - begin, *fresh)
+                rows[0] -= before
+        for number, sums in zip(numbers, rows.tolist(), strict=True):
+            begin, end = max(first, number * every), min(last, (number + 1) * every)
+            yield self._metrics(end, end == last, end - begin, *sums)
 
     def _metrics(
         self, update: int, settled: bool, count: int, loss: float, error: float, episodes: float, returns: float
     ) -> StepMetrics:
-        steps = self._traced.environments * (prefill_steps(self._config) + update * self._traced.steps)
+        steps = self._traced.environments * (self._prefill_steps + update * self._traced.steps)
         chance = exploration(self._config, (update - 1) / self._config.schedule_length)
         return StepMetrics(update, steps, chance, count, loss, error, round(episodes), returns, settled)
 

@@ -12,8 +12,8 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.compiled.compiled_agent import CompiledAgent
 from deeptaxi.learning.compiled.ring_buffer import TransitionReplayBuffer, rows_of
 from deeptaxi.learning.gymnasium_loop import GymnasiumLoop
+from deeptaxi.learning.initial_network import initial_network
 from deeptaxi.learning.recipe_agent import RecipeAgent
-from deeptaxi.learning.trainer import initial_network
 from deeptaxi.network.tabulate import tabulate
 from tests.learning.helpers import Literal, opened_problem, transitions
 from tests.problems import build, chain, surely

@@ -14,7 +14,8 @@ from deeptaxi.learning.action_mask import ActionMaskTable
 from deeptaxi.learning.callbacks import stop_when
 from deeptaxi.learning.compiled import loop
 from deeptaxi.learning.compiled.loop import CompiledLoop, prefill_steps
-from deeptaxi.learning.trainer import initial_network, train
+from deeptaxi.learning.initial_network import initial_network
+from deeptaxi.learning.trainer import train
 from deeptaxi.metrics import Evaluated, Finished, Progress, Started
 from deeptaxi.network.build import weights_digest
 from deeptaxi.network.tabulate import tabulate
