@@ -42,7 +42,9 @@ def test_only_what_is_reachable_is_numbered_on_request(tmp_path: Path) -> None:
 
 
 def test_a_limit_is_a_number() -> None:
-    refused(run("discover", "CliffWalking-v1", "--max-seconds", "nan"), 2, "max_seconds = nan", "numbers above 0")
+    refused(
+        run("discover", "CliffWalking-v1", "--max-seconds", "nan"), 2, "--max-seconds", "nan is not in the range x>0"
+    )
 
 
 def test_a_limit_says_how_to_raise_it() -> None:

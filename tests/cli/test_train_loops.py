@@ -48,10 +48,10 @@ def test_a_loop_named_by_a_file_is_used(type_in: TypeIn) -> None:
     assert loop_of(result) == "gymnasium"
 
 
-def test_a_training_that_cannot_be_compiled_falls_back_unless_a_loop_is_named(type_in: TypeIn) -> None:
+def test_every_optimizer_is_compiled_unless_another_loop_is_named(type_in: TypeIn) -> None:
     words = ["train", *LAKE, "--q-table", *FEW, "--optimizer", "rmsprop", "--out", "a", "--json"]
-    assert loop_of(type_in(*words)) == "gymnasium"
-    refused(type_in(*words, "--force", "--loop", "compiled"), 2, "--loop compiled", "rmsprop", "--loop gymnasium")
+    assert loop_of(type_in(*words)) == "compiled"
+    assert loop_of(type_in(*words, "--force", "--loop", "gymnasium")) == "gymnasium"
     assert loop_of(type_in("train", "--config", "a/config.toml", "--out", "b", "--json"), "b") == "gymnasium"
 
 
