@@ -58,7 +58,10 @@ class Loop:
 
     def _step(self, state, mdp, numbers, number):
         bits = xla.random_bits(3, number, (self.loop.width,))
-        return self.loop.step_environments(state[0], mdp, numbers.constant, bits)
+        after, (_, returns) = self.loop.step_environments(state[0], mdp, numbers.constant, bits)
+        ended = returns == returns
+        totals = ops.where(ended, returns, 0.0) * numbers.constant.reward_scale
+        return after, ops.sum(ops.cast(ended, "float32")), ops.sum(totals)
 
     def do(self, function, *arguments):
         """Call one of the compiled functions: "prefill", "run" or "step"; return the loop."""
@@ -103,8 +106,7 @@ class Loop:
         o = entry if entry >= 0 else -1 - entry
         w = self.mdp
         return (
-            int(w.state[o]),
-            int(w.action[o]),
+            *divmod(o // self.loop.sizes.outcomes, self.loop.sizes.actions),
             float(w.reward[o]),
             int(w.next_state[o]),
             bool(w.terminated[o]),

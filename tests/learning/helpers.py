@@ -194,7 +194,7 @@ class Updates:
         self.rule = CompiledUpdate(self.config, actions, factors, sparse, states)
         self.numbers = numbers_of(self.config, actions).constant
         size = self.config.replay.batch_size
-        self._reports = (np.float32(0), np.zeros(size, np.float32))
+        self._reports = (np.zeros(self.rule.loss_parts, np.float32), np.zeros(size, np.float32))
         outputs = actions + self.config.network.dueling
         width, rest = (self.config.network.hidden or (outputs,))[0], sum(map(math.prod, self.rule.shapes))
         kernel = np.zeros((states if factors is None else sum(factors), width), np.float32)
@@ -221,7 +221,7 @@ class Updates:
         arguments = (batch, allowed, now, np.int32(self.updates))
         self._program("update", *self._program.arguments(arguments))
         self.updates += 1
-        return float(numbers(self._program.state[1])), numbers(self._program.state[2])
+        return float(numbers(self._program.state[1]).sum()), numbers(self._program.state[2])
 
     @property
     def agent(self):

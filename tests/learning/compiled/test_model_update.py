@@ -60,7 +60,7 @@ def updated(network, settings, count=30, weighted=False):
     """Make updates by the pure function; return the losses, and the network with its new variables."""
     config = resolve(merge(SETTINGS, settings))
     rule = ModelUpdate(config, network, STATES)
-    report = (np.float32(0), np.zeros(SIZE, np.float32))
+    report = (np.zeros(rule.loss_parts, np.float32), np.zeros(SIZE, np.float32))
 
     def update(state, batch, allowed, now, number):
         return rule.update(state[0], batch, allowed, now, number)
@@ -71,7 +71,7 @@ def updated(network, settings, count=30, weighted=False):
         table = np.ones((STATES, ACTIONS), np.bool_)
         table[batch.next_states] = allowed
         program("update", *program.arguments((batch, table, numbers_at(config, number), np.int32(number))))
-        losses.append(float(numbers(program.state[1])))
+        losses.append(float(numbers(program.state[1]).sum()))
     rule.assign(rule.online(program.state[0]), network)
     return losses, network
 
@@ -94,11 +94,11 @@ def test_updates_are_those_of_keras(settings):
     rule = ModelUpdate(config, network, STATES)
     program = Program(
         {"update": lambda state, *rest: rule.update(state[0], *rest)},
-        (rule.begin(network), np.float32(0), np.zeros(SIZE, np.float32)),
+        (rule.begin(network), np.zeros(rule.loss_parts, np.float32), np.zeros(SIZE, np.float32)),
     )
     for number, (batch, _) in enumerate(random_batches(30, SIZE, STATES, ACTIONS, weighted=True)):
         program("update", *program.arguments((batch, None, numbers_at(config, number), np.int32(number))))
-        found.append(float(numbers(program.state[1])))
+        found.append(float(numbers(program.state[1]).sum()))
     rule.assign(rule.online(program.state[0]), network)
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     for one, other in zip(network.get_weights(), agent.online.get_weights(), strict=True):
