@@ -16,10 +16,7 @@ STOPS: dict[str, Any] = {**LAKE, "early_stop": True, "updates": 200, "eval_every
 
 
 def check_agents(folder: Path) -> None:
-    """On JAX: agents of a Q table have the weights and verdicts of their own trainings, bit for bit.
-
-    The losses in their logs are sums over minibatches, whose last bits depend on the order.
-    """
+    """On JAX: agents of a Q table have the weights, verdicts and logs of their own trainings, bit for bit."""
     together = deeptaxi.train(
         "FrozenLake-v1", seeds="0-4", vectorized=True, out=folder / "group", compact=True, **STOPS
     )
@@ -30,8 +27,7 @@ def check_agents(folder: Path) -> None:
     for one, other in zip(together, alone, strict=True):
         assert one.history is not None
         assert other.history is not None
-        losses, expected = ([record.loss for record in run.history.progress] for run in (one, other))
-        assert losses == pytest.approx(expected, rel=1e-5, nan_ok=True)
+        assert [record.loss for record in one.history.progress] == [record.loss for record in other.history.progress]
         assert one.coverage is not None
         assert other.coverage is not None
         np.testing.assert_array_equal(one.coverage.replay, other.coverage.replay)
