@@ -20,7 +20,7 @@ from tests.problems import build, chain, surely
 
 BASE = {
     "loop": "gymnasium",
-    "updates": 20,
+    "updates": 30,
     "discount": 0.8,
     "network": {"hidden": [8]},
     "optimizer": {"name": "adam", "learning_rate": 0.01, "tabular_step": None},
@@ -37,6 +37,10 @@ VARIANTS = {
     "prioritized": {"replay": {"prioritized": True}, "target": {"n_step": 2}},
     "two-steps-an-update": {"interaction": {"steps_per_update": 2}},
     "scaled": {"target": {"reward_scale": 4.0}},
+    # Of these each would be wrong by the program of another.
+    "rmsprop": {"optimizer": {"name": "rmsprop"}},
+    "rmsprop-momentum": {"optimizer": {"name": "rmsprop", "options": {"momentum": 0.5}}},
+    "nadam": {"optimizer": {"name": "nadam"}},
 }
 
 
