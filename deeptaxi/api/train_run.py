@@ -188,7 +188,9 @@ def resume_plan(
         try:
             yield with_spare(Plan(environment, configured, opened, point, network))
         except StateMismatchError as error:
-            if network is not None and re.match("'(agent|best)[.]", str(error)):  # arrays of the network
+            if network is not None and re.match(
+                "'(agent|program[.]agent|best)[.]", str(error)
+            ):  # arrays of the network
                 raise UsageError(
                     f"--resume {folder}: its checkpoint does not fit the network that "
                     f"{configured.config.network.builder} gives now ({error}): resume with the one it began with"

@@ -394,7 +394,7 @@ def input_gradient(function: Callable[..., Any], inputs: Sequence[Any]) -> list[
     return arrays
 
 
-def stateless(optimizer: type) -> type:
+def with_stateless_apply(optimizer: type) -> type:
     """Return the class of a Keras optimizer whose `stateless_apply` works on every backend.
 
     Keras assigns the variables of an optimizer by functions of the backend, which on TensorFlow and PyTorch change the

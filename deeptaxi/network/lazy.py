@@ -1,7 +1,7 @@
-"""Networks that are built late, or used again: building a Keras model takes longer than to train some agents.
+"""Networks that are built on demand, or reused: building a Keras model takes longer than training some agents.
 
-A trained network is kept as its weights, and its model is built when it is asked for: most agents of a group are never
-asked for theirs. A training needs a model meanwhile; it borrows one, which is initialized anew for the next training.
+A trained network is kept as its weights, and its model is built when it is first asked for: most agents of a group are
+never asked for theirs. A training does need a model; it borrows one, which is reinitialized for the next training.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _idle: dict[QNetworkSpec, list[keras.Model]] = {}
 
 
 def borrow_network(spec: QNetworkSpec, weights: Sequence[NDArray[Any]] | None = None) -> keras.Model:
-    """Return what `spec.build` returns: an idle network of its architecture, initialized anew, or a new one.
+    """Return what `spec.build` returns: an idle network of its architecture, reinitialized, or a new one.
 
-    Whoever borrowed it gives it to `return_network`, unless others have it by then.
+    Give it back with `return_network` once nothing else refers to it.
 
     Args:
         spec: what builds it.
-        weights: instead of the initial ones.
+        weights: as `Model.get_weights` returns them, in place of the initial ones.
     """
     try:
         network = _idle[spec.architecture].pop()
@@ -43,7 +43,7 @@ def borrow_network(spec: QNetworkSpec, weights: Sequence[NDArray[Any]] | None = 
 
 
 def return_network(spec: QNetworkSpec, network: keras.Model) -> None:
-    """Keep a network from `borrow_network` for others."""
+    """Keep a network from `borrow_network` for the next training of its architecture."""
     idle = _idle.pop(spec.architecture, [])
     if network.count_params() <= LARGEST and len(idle) < IDLE:
         idle.append(network)
@@ -61,7 +61,7 @@ def borrowed_network(spec: QNetworkSpec, weights: Sequence[NDArray[Any]]) -> Ite
 
 
 class LazyNetwork:
-    """A network, whose Keras model is built when it is asked for.
+    """A network whose Keras model is built when it is first asked for.
 
     Args:
         spec: what builds it.

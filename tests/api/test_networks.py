@@ -144,14 +144,16 @@ def test_a_resumed_network_must_be_of_the_same_shape(trained, tmp_path):
         deeptaxi.train(resume=tmp_path / "run", network=own.build)
 
 
-def test_a_resumed_builder_may_not_build_another_network(tmp_path, monkeypatch):
+@pytest.mark.parametrize("loop", ["compiled", "gymnasium", "fit"])
+def test_a_resumed_builder_may_not_build_another_network(loop, tmp_path):
     widths = iter((8, 9))
 
     def build(states, actions):
         return own.build(states, actions, next(widths))
 
     out = {"out": tmp_path / "run", "logs": tmp_path / "logs"}
-    run = deeptaxi.train("FrozenLake-v1", network=build, stop_after=6, **out, **LAKE)
+    few = {**LAKE, "loop": loop, "updates": 3}
+    run = deeptaxi.train("FrozenLake-v1", network=build, stop_after=1, **out, **few)
     with pytest.raises(UsageError, match="does not fit the network that in-memory/build gives now"):
         deeptaxi.train(resume=run.folder, network=build)
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import Result
 
 import deeptaxi
+from deeptaxi.errors import UsageError
 from tests.cli.conftest import refused, run
 from tests.mdp.test_discovery import Grid, Small, Wide
 from tests.problems import registered
@@ -45,6 +46,8 @@ def test_a_limit_is_a_number() -> None:
     refused(
         run("discover", "CliffWalking-v1", "--max-seconds", "nan"), 2, "--max-seconds", "nan is not in the range x>0"
     )
+    with pytest.raises(UsageError, match="max_seconds = nan, .*expected numbers above 0"):
+        deeptaxi.discover("CliffWalking-v1", max_seconds=float("nan"))
 
 
 def test_a_limit_says_how_to_raise_it() -> None:

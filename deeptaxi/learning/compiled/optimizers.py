@@ -118,7 +118,7 @@ class KerasOptimizer:
     def __init__(self, config: OptimizerConfig, variables: Sequence[Any]) -> None:
         # The program sets the learning rate, and clips by the global norm: both are arguments of it.
         self._optimizer = build_optimizer(
-            replace(config, schedule="constant", clip_norm=None), 1.0, 1, keras_backend.stateless
+            replace(config, schedule="constant", clip_norm=None), 1.0, 1, keras_backend.with_stateless_apply
         )
         self._optimizer.build(list(variables))
         self._rate = [variable.name for variable in self._optimizer.variables].index("learning_rate")
