@@ -46,7 +46,7 @@ def test_a_limit_is_a_number() -> None:
     refused(
         run("discover", "CliffWalking-v1", "--max-seconds", "nan"), 2, "--max-seconds", "nan is not in the range x>0"
     )
-    with pytest.raises(UsageError, match="max_seconds = nan, .*expected numbers above 0"):
+    with pytest.raises(UsageError, match=r"max_seconds = nan, .*expected numbers above 0"):
         deeptaxi.discover("CliffWalking-v1", max_seconds=float("nan"))
 
 
