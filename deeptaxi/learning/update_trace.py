@@ -193,17 +193,23 @@ def tensor(x: Any) -> Any:
 
 
 def recipe_gradients(online: keras.Model, config: TrainConfig, batch: Batch, targets: Floats) -> tuple[Any, list[Any]]:
-    """Return the loss of all outputs against the overwritten targets `[B, A]`, and its weight gradients."""
+    """Return the loss of all outputs against the overwritten targets `[B, A]`, and its weight gradients.
+
+    It includes what layers of the user's own add to the loss, such as regularizers.
+    """
     states, weights, overwritten = tensor(batch.states), tensor(batch.weights), tensor(targets)
 
     def loss() -> Any:
-        return loss_of(config.optimizer.loss, online(states, training=True), overwritten, weights)
+        error = loss_of(config.optimizer.loss, online(states, training=True), overwritten, weights)
+        return sum(online.losses, error)
 
     return keras_backend.gradients(loss, online.trainable_variables, online.non_trainable_variables)
 
 
 def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, targets: Floats) -> tuple[Any, list[Any]]:
     """Return the loss on the actions taken alone, scaled like the overwrite rule's, and its weight gradients.
+
+    It includes what layers of the user's own add to the loss, as that of the overwrite rule does.
 
     Args:
         online: the network.
@@ -217,7 +223,8 @@ def masked_gradients(online: keras.Model, config: TrainConfig, batch: Batch, tar
 
     def loss() -> Any:
         taken = ops.take_along_axis(online(states, training=True), taken_index, axis=1)
-        return loss_of(config.optimizer.loss, taken, td_targets, weights) / actions
+        error = loss_of(config.optimizer.loss, taken, td_targets, weights) / actions
+        return sum(online.losses, error)
 
     return keras_backend.gradients(loss, online.trainable_variables, online.non_trainable_variables)
 

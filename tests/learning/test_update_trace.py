@@ -6,14 +6,16 @@ import keras
 import numpy as np
 import pytest
 
-from deeptaxi.config import merge
+from deeptaxi.config import merge, resolve
 from deeptaxi.learning.example import Transition
 from deeptaxi.learning.replay_buffer import Batch
 from deeptaxi.learning.update_trace import batch_of, compare, recipe_gradients, trace_update
 from deeptaxi.metrics import to_json
-from deeptaxi.network.own import copy_network
+from deeptaxi.network.encodings import NO_PARTS
+from deeptaxi.network.own import copy_network, own_network
 from deeptaxi.network.tabulate import tabulate
-from tests.learning.helpers import TABLE, build_pair, new_learner, numbers
+from tests.learning.helpers import TABLE, Literal, build_pair, new_learner, numbers
+from tests.network import own_models
 
 # Two states, two actions; α = 2·½/(2·1) = ½, γ = ½. All numbers are exact in binary.
 HAND = {
@@ -156,6 +158,18 @@ def test_the_traced_step_is_that_of_keras_fit_on_the_overwritten_targets():
     online.fit(np.array([found.state]), found.targets[None], batch_size=1, epochs=1, shuffle=False, verbose=0)
     for made, fitted in zip(agent.online.get_weights(), online.get_weights(), strict=True):
         np.testing.assert_allclose(made, fitted, atol=1e-7)
+
+
+def test_losses_of_layers_belong_to_the_traced_step_and_to_the_masked_one():
+    config = resolve(merge(HAND, {"optimizer": {"learning_rate": 0.1}}))
+    network = own_network(own_models.penalized(5, 3), (5, 3), NO_PARTS, "it")
+    agent, twin = (Literal(copy_network(network), copy_network(network), config) for _ in range(2))
+    found = trace_update(agent, STEP, np.ones((5, 3), np.bool_), comparing=True)
+    result = twin.update(batch_of(STEP, config), np.ones((1, 3), np.bool_))
+    for made, expected in zip(agent.online.get_weights(), twin.online.get_weights(), strict=True):
+        np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-7)
+    assert found.loss.loss == pytest.approx(result.loss, rel=1e-5)
+    assert found.comparison.gradient_difference <= 1e-6
 
 
 def test_one_sample_of_a_minibatch_without_other_errors_moves_the_weights_by_the_traced_step():
