@@ -40,7 +40,7 @@ class Candidate:
     finding: str
     cure: str
     config: TrainConfig
-    seconds: float | None = None  # that its training will take, if that can be told
+    seconds: float | None = None  # that its training will take, if known
 
 
 @dataclass(frozen=True)

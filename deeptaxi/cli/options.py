@@ -35,7 +35,7 @@ PATH = NonEmptyPath(path_type=Path)
 
 
 class FiniteRange(click.FloatRange):
-    """Numbers within a range, of which NaN is none, whatever it is compared with."""
+    """A range of numbers that rejects NaN, which no comparison finds out of range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Reject NaN."""

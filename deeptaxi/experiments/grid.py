@@ -72,7 +72,7 @@ def check_seeds(seeds: str | int | Sequence[int]) -> tuple[int, ...]:
     """Return seeds given as a text (`parse_seeds`), one number, or several, such as ``range(64)``.
 
     Raises:
-        UsageError: there is none, or one is no whole number of 0 or more, or comes twice.
+        UsageError: there are no seeds, or one is repeated or not a whole number of 0 or more.
     """
     if isinstance(seeds, str):
         return parse_seeds(seeds)

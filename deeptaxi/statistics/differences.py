@@ -9,7 +9,7 @@ If the true shares are p_1 and p_2, two groups of
 
     n = (z_0.975 √(2 p̄ (1 − p̄)) + z_0.8 √(p_1 (1 − p_1) + p_2 (1 − p_2)))² / (p_1 − p_2)²,   p̄ = (p_1 + p_2) / 2
 
-runs each are told apart at p < 0.05 in four of five experiments (Fleiss, Levin and Paik, Statistical methods for rates
+runs each differ at p < 0.05 in four of five experiments (Fleiss, Levin and Paik, Statistical methods for rates
 and proportions, 2003, section 4.2).
 
 **Scores.** On one task, with n and m runs, the probability of improvement is

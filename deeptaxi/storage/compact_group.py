@@ -129,10 +129,10 @@ def faults(path: Path) -> Iterator[None]:
 
 
 def check_is_file(path: Path) -> None:
-    """Reject a folder, a pipe or a link to nowhere in place of the file, which SQLite would wait for, or not explain.
+    """Reject a folder, a pipe or a dangling link: SQLite would wait for it, or fail without saying why.
 
     Raises:
-        DeepTaxiError: it is none of which agents can be read.
+        DeepTaxiError: it is not a regular file.
     """
     if os.path.lexists(path) and not path.is_file():
         kind = "a folder" if path.is_dir() else "no file"
