@@ -140,6 +140,23 @@ def divide(numbers: Any, divisor: Any) -> tuple[Any, Any]:
     return jax.lax.div(numbers, divisor), jax.lax.rem(numbers, divisor)
 
 
+def sum_rows(array: Any) -> Any:
+    """Return the sums of the rows of an array `[L, n]`, `[L]`, added in the same order for each of several agents.
+
+    XLA chooses the order of a plain sum, and on JAX, for a group of agents in one program (`vectorized`), another one
+    than for an agent alone. On TensorFlow there are no such groups, and it compiles faster.
+    """
+    from keras import ops
+
+    if name() == "tensorflow":
+        return ops.sum(array, axis=1)
+    while (length := array.shape[1]) > 1:
+        half = length // 2
+        added = array[:, :half] + array[:, half : 2 * half]
+        array = ops.concatenate([added, array[:, 2 * half :]], axis=1) if length % 2 else added
+    return array[:, 0]
+
+
 def random_bits(seed: Any, index: Any, shape: tuple[int, ...]) -> Any:
     """Return random int32 of `shape` from the counter-based generator Threefry, keyed by `seed` and `index`.
 

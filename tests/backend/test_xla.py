@@ -46,6 +46,13 @@ def check_arrays():
     np.testing.assert_array_equal(found[6], 2 * ROWS)
 
 
+def check_sums():
+    """Sum rows of all kinds of lengths."""
+    for length in (1, 2, 5, 7, 128):
+        rows = np.arange(3 * length, dtype=np.float32).reshape(3, length)
+        np.testing.assert_array_equal(compiled(xla.sum_rows, rows), rows.sum(axis=1))
+
+
 def check_loop():
     """Loop over a state with a hole; the ends are known only when it runs."""
 
@@ -92,7 +99,7 @@ def check_divisions():
             np.testing.assert_array_equal(rest, numbers % divisor)
 
 
-CHECKS = (check_arrays, check_loop, check_bits, check_divisions)
+CHECKS = (check_arrays, check_sums, check_loop, check_bits, check_divisions)
 
 
 def check_compiled():

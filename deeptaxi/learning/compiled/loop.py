@@ -211,10 +211,10 @@ class LoopProgram:
         visits = xla.scatter_add(state.visits, pairs, ops.ones_like(pairs))
 
         ended = returns == returns
-        totals = sum_rows(ops.where(ended, returns, 0.0)) * numbers.constant.reward_scale
+        totals = xla.sum_rows(ops.where(ended, returns, 0.0)) * numbers.constant.reward_scale
         episodes = ops.sum(ops.cast(ended, "float32"), axis=1)
-        mean = sum_rows(ops.abs(errors)) * (1.0 / errors.shape[1])
-        sums = ops.stack([sum_rows(losses), mean, episodes, totals], axis=1)
+        mean = xla.sum_rows(ops.abs(errors)) * (1.0 / errors.shape[1])
+        sums = ops.stack([xla.sum_rows(losses), mean, episodes, totals], axis=1)
         report, of_report = xla.divide(start + row, numbers.schedules.record)
         report = ops.where(made, xla.divide(report, REPORTS)[1], REPORTS)  # or past the end
         begun = ops.where(of_report == 0, report, REPORTS)
@@ -272,18 +272,6 @@ class LoopProgram:
             begin = ops.where(anywhere, any_state(mdp, draws.anywhere), begin)
             totals = ops.where(anywhere, float("nan"), totals)
         return EnvState(ops.where(fresh, begin, envs.states), ops.maximum(envs.times, 0), totals)
-
-
-def sum_rows(array: Any) -> Any:
-    """Return the sums of the rows of an array `[L, n]`, always added in the same order.
-
-    The compiler chooses that of `ops.sum`, and for a group of agents may choose another one than for an agent alone.
-    """
-    while (length := array.shape[1]) > 1:
-        half = length // 2
-        added = array[:, :half] + array[:, half : 2 * half]
-        array = ops.concatenate([added, array[:, 2 * half :]], axis=1) if length % 2 else added
-    return array[:, 0]
 
 
 PIECE_SECONDS = 0.25

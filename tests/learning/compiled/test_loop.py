@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deeptaxi.config import merge, resolve
-from deeptaxi.learning.compiled.loop import ANYWHERE, AT_START, REPORTS, prefill_steps, sum_rows
+from deeptaxi.learning.compiled.loop import ANYWHERE, AT_START, REPORTS, prefill_steps
 from deeptaxi.mdp.planning import reachable
 from tests.learning.driven import SETTINGS, Loop
 from tests.learning.helpers import numbers, rows_of, summed
@@ -84,12 +84,6 @@ def test_a_row_of_the_reports_is_cleared_when_it_is_used_again(tape):
     tape.do("run", 4 * REPORTS + 3, 4 * REPORTS + 4)
     np.testing.assert_allclose(numbers(tape.state.reports)[0], [0, 0, 2, 2], atol=1e-6)
     np.testing.assert_array_equal(numbers(tape.state.reports)[1:], before[1:])
-
-
-@pytest.mark.parametrize("length", [1, 2, 5, 7, 128])
-def test_rows_are_summed_in_full(length):
-    rows = np.arange(3 * length, dtype=np.float32).reshape(3, length)
-    np.testing.assert_array_equal(numbers(sum_rows(rows)), rows.sum(axis=1))
 
 
 def test_what_is_learned_does_not_depend_on_where_it_is_cut(tape):
