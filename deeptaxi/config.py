@@ -12,7 +12,6 @@ the environment's table, the user's ``--config`` file, command-line options. The
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from deeptaxi import arguments
 from deeptaxi.errors import UsageError, nearest
 from deeptaxi.io import safe_load
 from deeptaxi.io.safe_load import check_lengths
+from deeptaxi.optimizer_options import CLIPPING, check_options
 from deeptaxi.presets import Preset, fitting, plain
 from deeptaxi.renamed import SETTINGS, renamed_in
 from deeptaxi.schema import Check, Checked, from_mapping, one_of, setting, to_mapping
@@ -229,12 +229,8 @@ class OptimizerConfig(Checked):
             raise UsageError("set exactly one of learning_rate and tabular_step")
         if self.tabular_step is not None and (self.name, self.loss) != ("sgd", "mse"):
             raise UsageError("tabular_step is the step of plain SGD on the mse loss: set --optimizer sgd --loss mse")
-        for key, value in self.options.items():
-            if not (
-                isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)) or key == "name"
-            ):
-                raise UsageError(f"options.{key} = {value!r}: expected a finite number, or true or false")
-        doubled = sorted({"clipnorm", "clipvalue", "global_clipnorm"} & self.options.keys())
+        check_options(self.name, self.options)
+        doubled = sorted(self.options.keys() & CLIPPING)
         if self.clip_norm is not None and doubled:
             raise UsageError(f"--clip-norm and the optimizer option {doubled[0]} both clip the gradient: leave one out")
         if self.schedule == "exponential" and self.final_fraction == 0:

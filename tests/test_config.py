@@ -305,7 +305,7 @@ def test_the_default_network_is_dueling():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, "x", [0.1], {"a": 1}, None])
 def test_options_of_the_optimizer_are_numbers_and_booleans(value):
-    with pytest.raises(UsageError, match=r"options.beta_1 = .*: expected a finite number, or true or false"):
+    with pytest.raises(UsageError, match=r"options.beta_1 = .*: expected a number from 0 to below 1"):
         OptimizerConfig(options={"beta_1": value})
 
 

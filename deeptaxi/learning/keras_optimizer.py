@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +9,7 @@ import keras
 from keras import ops
 
 from deeptaxi.config import OptimizerConfig
-from deeptaxi.errors import UsageError, nearest
-
-REFUSED_OPTIONS = {"learning_rate", "loss_scale_factor", "use_ema", "gradient_accumulation_steps"}
-REFUSED_OPTIONS_WHY = (
-    "the learning rate has its own setting, loss scaling is for float16, averaging is the target's, and a larger "
-    "minibatch accumulates gradients"
-)
+from deeptaxi.errors import UsageError
 
 
 def build_optimizer(
@@ -25,37 +18,16 @@ def build_optimizer(
     """Build the Keras optimizer with its learning rate schedule over `updates` steps; `variant` may change its class.
 
     Raises:
-        UsageError: the optimizer does not accept the options.
+        UsageError: this version of Keras does not accept the options.
     """
     classes = {name.lower(): item for name, item in vars(keras.optimizers).items() if isinstance(item, type)}
-    for name in REFUSED_OPTIONS & config.options.keys():
-        raise UsageError(f"optimizer option {name} is refused: {REFUSED_OPTIONS_WHY}")
-    check_truths(classes[config.name], config)
     clipping = {} if config.clip_norm is None else {"global_clipnorm": config.clip_norm}
     rate = learning_rate_schedule(config, learning_rate, updates)
     try:
         built = classes[config.name] if variant is None else variant(classes[config.name])
         return built(learning_rate=rate, **clipping, **config.options)
     except (TypeError, ValueError) as error:
-        known = inspect.signature(classes[config.name].__init__).parameters  # type: ignore[misc]
-        near = next((nearest(key, known) for key in config.options if key not in known), "")
-        raise UsageError(
-            f"optimizer {config.name} does not take options {dict(config.options)}: {error}{near}"
-        ) from None
-
-
-def check_truths(optimizer: type, config: OptimizerConfig) -> None:
-    """Reject numbers for Boolean optimizer options, and vice versa.
-
-    Raises:
-        UsageError: an option has the wrong type.
-    """
-    parameters = inspect.signature(optimizer.__init__).parameters  # type: ignore[misc]
-    for name, value in config.options.items():
-        default = parameters[name].default if name in parameters else value
-        if name != "name" and isinstance(value, bool) != isinstance(default, bool):
-            expected = "true or false" if isinstance(default, bool) else "a number"
-            raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
+        raise UsageError(f"optimizer {config.name} does not take options {dict(config.options)}: {error}") from None
 
 
 def learning_rate_schedule(config: OptimizerConfig, start: float, updates: int) -> Any:

@@ -41,7 +41,6 @@ import numpy as np
 
 from deeptaxi.config import OWN_KIND, OptimizerConfig, TrainConfig, encoding_of, kind_of, merge, resolve
 from deeptaxi.errors import UsageError
-from deeptaxi.io.safe_load import is_a
 from deeptaxi.learning.memory import check_size, too_large, too_many
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.environment import Environment, known_mask
@@ -285,31 +284,6 @@ def has_pure_optimizer(config: OptimizerConfig) -> bool:
     return config.options.keys() <= OPTIMIZER_OPTIONS.get(config.name, {}).keys() and config.name in OPTIMIZER_OPTIONS
 
 
-def check_options(config: OptimizerConfig) -> None:
-    """Validate the options that `compiled.optimizers` knows.
-
-    Raises:
-        UsageError: one has the wrong type or is out of range.
-    """
-    for name in config.options.keys() & OPTIMIZER_OPTIONS.get(config.name, {}).keys():
-        check_option(name, config.options[name])
-
-
-def check_option(name: str, value: Any) -> None:
-    """Validate an optimizer option.
-
-    Raises:
-        UsageError: it has the wrong type or is out of range.
-    """
-    if name == "nesterov":
-        sound, expected = isinstance(value, bool), "true or false"
-    else:
-        sound = is_a(value, int | float) and (value > 0 if name == "epsilon" else 0 <= value < 1)
-        expected = "a number above 0" if name == "epsilon" else "a number from 0 to below 1"
-    if not sound:
-        raise UsageError(f"[optimizer.options] {name} = {value!r}: expected {expected}")
-
-
 @dataclass(frozen=True)
 class Configured:
     """A configuration, and the name of the preset that affected it; ``none`` if the user set everything."""
@@ -419,7 +393,6 @@ def configure(environment: Environment, values: Mapping[str, Any], preset: Prese
     config = resolve(named_values, asked, chosen)
     if config.target.backup == "expected" and environment.table is None:
         raise UsageError(no_expectation(environment, values, chosen))
-    check_options(config.optimizer)
     check_tabulable(environment, config)
     check_size(config, environment.states, environment.actions)
     check_workers(config, environment)

@@ -24,7 +24,6 @@ from deeptaxi.backend import keras_backend
 from deeptaxi.config import (
     OBJECT,
     EnvironmentConfig,
-    OptimizerConfig,
     TrainConfig,
     read_run,
     requested_environment,
@@ -339,26 +338,9 @@ def read_config(folder: Path) -> TrainConfig:
     """
     values, kept = read_run(folder / CONFIG_FILE)
     config = resolve(values)
-    if config.optimizer.options:
-        check_options(folder / CONFIG_FILE, config.optimizer)
     if not isinstance(kept, dict) or kept.get("table") != TABLE_FILE:
         return config
     return replace(config, environment=replace(config.environment, id=str(folder / TABLE_FILE)))
-
-
-def check_options(path: Path, optimizer: OptimizerConfig) -> None:
-    """Reject options that the Keras optimizer of a run does not have; only Keras knows them.
-
-    Raises:
-        UsageError: an option does not exist.
-    """
-    keras_backend.start()
-    from deeptaxi.learning.keras_optimizer import build_optimizer
-
-    try:
-        build_optimizer(optimizer, 1.0, 1)
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
 
 
 def load_network(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from deeptaxi.config import OPTIMIZERS, SCHEDULES, OptimizerConfig
-from deeptaxi.errors import UsageError
 from deeptaxi.learning.keras_optimizer import build_optimizer
 from deeptaxi.learning.schedules import Span, anneal
 from tests.learning.helpers import numbers
@@ -32,21 +31,3 @@ def test_options_reach_the_optimizer():
     config = OptimizerConfig(name="sgd", options={"momentum": 0.9, "nesterov": True})
     optimizer = build_optimizer(config, learning_rate=0.1, updates=10)
     assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("adam", {"momentun": 0.9}), ("sgd", {"momentum": 2.0}), ("sgd", {"clipnorm": 1, "clipvalue": 1})],
-)
-def test_options_that_the_optimizer_does_not_take_are_refused_in_one_line(name, options):
-    with pytest.raises(
-        UsageError, match=rf"^optimizer {name} does not take options .*{next(iter(options))}.*$"
-    ) as caught:
-        build_optimizer(OptimizerConfig(name=name, options=options), learning_rate=0.1, updates=10)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("option", ["loss_scale_factor", "use_ema", "learning_rate", "gradient_accumulation_steps"])
-def test_options_that_would_part_the_loops_are_refused(option):
-    with pytest.raises(UsageError, match=f"option {option} is refused"):
-        build_optimizer(OptimizerConfig(name="sgd", options={option: 1}), learning_rate=0.1, updates=10)

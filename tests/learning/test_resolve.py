@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,12 +10,11 @@ import numpy as np
 import pytest
 
 from benchmarks.tables import FAMILIES, stakes
-from deeptaxi.config import EnvironmentConfig, OptimizerConfig, merge, resolve
+from deeptaxi.config import EnvironmentConfig, merge, resolve
 from deeptaxi.errors import UsageError
 from deeptaxi.learning.resolve import (
     OPTIMIZER_OPTIONS,
     RANGE,
-    check_options,
     configure,
     eval_every,
     has_pure_optimizer,
@@ -322,20 +320,6 @@ def test_the_table_is_checked_first_and_all_reasons_are_given(problem, monkeypat
     assert "for a reason" in why_not_compiled(config, without)
     assert "torch" in why_not_compiled(config, environment)
     assert resolve(merge({"optimizer": {"name": "rmsprop"}}, {})).optimizer.name == "rmsprop"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"beta_1": -0.5}, "beta_1 = -0.5: expected a number from 0 to below 1"),
-        ({"beta_2": "x"}, "beta_2 = 'x': expected a finite number, or true or false"),
-        ({"epsilon": 0}, "epsilon = 0: expected a number above 0"),
-        ({"beta_1": True}, "beta_1 = True: expected a number from 0 to below 1"),
-    ],
-)
-def test_an_invalid_option_is_a_usage_error(options, message):
-    with pytest.raises(UsageError, match=re.escape(message)):
-        check_options(OptimizerConfig(name="adam", options=options))
 
 
 def test_more_environments_than_memory_can_hold_are_refused_before_anything_is_built(problem):
