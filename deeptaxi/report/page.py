@@ -227,7 +227,7 @@ def words(content: Content) -> dict[str, Any]:
         "exact": run.exact,
         "estimated": describe_interval(run.exact["estimated"]) if run.exact and run.exact.get("estimated") else "",
         "episodes": run.episodes,
-        "worst_start": brief(content.names.state(run.exact["worst_start"]["state"])) if run.exact else "",
+        "worst_start": name_of_state(content, run.exact["worst_start"]["state"]) if run.exact else "",
         "curve_runs": len(content.histories),
         "no_curves": "" if content.histories else no_log(run),
         "policy_text": describe_policy(content),
@@ -330,9 +330,16 @@ def headline(content: Content) -> dict[str, str]:
     if exact["optimal"]:
         return {"kind": "good", "headline": "Optimal", "sentence": f"{starts}. No policy has a higher value."}
     worst = exact["worst_start"]
-    name = brief(content.names.state(worst["state"]))
-    sentence = f"{starts}. The worst, state {worst['state']} ({name}), loses {number(worst['value_gap'])} of its value."
+    name = name_of_state(content, worst["state"])
+    state = f"state {worst['state']}" + (f" ({name})" if name else "")
+    sentence = f"{starts}. The worst, {state}, loses {number(worst['value_gap'])} of its value."
     return {"kind": "bad", "headline": "Not optimal", "sentence": sentence}
+
+
+def name_of_state(content: Content, state: int) -> str:
+    """Return the name of a state, or an empty string if it has only its number."""
+    name = content.names.state(state)
+    return "" if name == f"state {state}" else brief(name)
 
 
 def run_words(run: ReportedRun) -> dict[str, Any]:

@@ -108,6 +108,19 @@ def test_a_wrong_action_off_the_policys_path_looks_different():
     assert "var(--vermillion)" not in svg
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_the_worst_start_is_named_only_if_it_has_a_name(named):
+    q = optimal_q("CliffWalking-v1")
+    q[36, 3] = q[36].max() + 1
+    content = content_of("CliffWalking-v1", q)
+    if not named:
+        content = dataclasses.replace(content, names=Names(content.names.actions, "state {}".format))
+    html = page(content).html
+    assert ("The worst, state 36 (row 3, column 0), loses" if named else "The worst, state 36, loses") in html
+    assert "(state 36)" not in html
+    assert ": state 36<" not in html
+
+
 def test_maps_of_taxi_are_titled_by_passenger_and_destination():
     svg = next(c for c in page(content_of("Taxi-v4", optimal_q("Taxi-v4"))).charts if c.name == "policy").inline()
     for title in ("passenger at red", "passenger aboard", "destination blue"):
