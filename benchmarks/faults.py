@@ -166,8 +166,8 @@ def broken_off(folder: Path, seed: int) -> Words:
 SURE, LAKE = "--env-arg is_slippery=false", "FrozenLake8x8-v1 --env-arg is_slippery=false"
 WALK = "CliffWalking-v1 --time-limit 100"
 FROM_START = "--exploring-starts 0"
-NOISY = f"--q-table --optimizer sgd --tabular-step 0.5 --learning-rate-schedule constant --polyak 1 {FROM_START}"
-NOISY_SIZE = "--batch-size 8 --environments 8 --updates 2000"
+NOISY = f"--backup sample --q-table --optimizer sgd --tabular-step 0.1 --learning-rate-schedule constant {FROM_START}"
+NOISY_SIZE = "--polyak 1 --batch-size 8 --environments 8 --updates 2000"
 FAULTS = (
     typed("one-action-collapse", "Taxi-v4 --learning-rate 1 --updates 1500"),
     typed("states-never-visited", f"{WALK} --epsilon-start 0.01 --epsilon-end 0.01 {FROM_START} --updates 2000"),

@@ -26,6 +26,7 @@ from deeptaxi.config import OWN_KIND, TrainConfig
 from deeptaxi.diagnosis import cures
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, only, the
 from deeptaxi.diagnosis.fit import measure_fit
+from deeptaxi.diagnosis.q_values import scatters_by_noise
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
 from deeptaxi.metrics import History, Snapshot, Started
@@ -136,6 +137,8 @@ def learning_rate_too_high(case: Case) -> Finding | Unchecked | None:
     certain = signs.get("overshoot", 0) > FAR_OUT or "td_error_grew" in signs or signs.get("policy_change", 0) > NO_REST
     if not is_large_step(case.config, case.usual, 1 / cures.CLEARLY if exactly else cures.CLEARLY):
         return None  # others learn with such steps: something else keeps it from settling
+    if scatters_by_noise(case):
+        return None  # as any step would let it that does not become smaller
     return Finding(
         "learning-rate-too-high",
         case.worst if certain else "warning",
@@ -255,6 +258,8 @@ def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
     left = float((case.q_star[case.learned_pairs] - the(case.q)[case.learned_pairs]).mean())
     if steady < 0.9 or abs(left) < DRIFT * case.span or np.sign(left) != np.sign(moved) or abs(moved) > 5 * abs(left):
         return None
+    if scatters_by_noise(case):
+        return None  # as values of any sign do that wander
     return Finding(
         "learning-rate-too-low",
         "warning",

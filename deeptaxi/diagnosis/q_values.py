@@ -42,6 +42,7 @@ ARRIVED = 0.1  # of the range of Q*: a mean error of values that are no longer o
 A_THIRD = 1 / 3  # of the states that are played wrongly
 BELIEVED = 0.05  # of the range of Q*
 BY_MAXIMIZING = 0.3  # fraction of the bias
+BY_NOISE = 3.0  # times: the noise of targets is propagated, too
 LARGE, SMALL = 300.0, 0.003  # in the network's units
 OFF = 0.2  # of the largest |Q*|
 
@@ -106,36 +107,59 @@ def noisy_targets(case: Case) -> Finding | None:
 
 def overestimation(case: Case) -> Finding | None:
     """Detect an agent that overestimates its own choices, and estimate the effect of double DQN."""
-    with np.errstate(invalid="ignore"):  # −∞ − (−∞) for masked actions: not learned pairs
-        difference = np.asarray(the(case.q) - case.q_star, float)
-    states = np.flatnonzero(case.reached & case.learned_pairs.any(axis=1))
-    greedy = float(difference[states, case.policy[states]].mean())
-    shared = float(difference[case.learned_pairs].mean())
+    greedy, shared = biases(case)
     by_maximizing = greedy - shared
     sampled = case.config is None or case.config.target.backup == "sample"
     if not sampled or not (noise(case)[case.learned_pairs] > 0).any():
         return None  # any wrong choice is one that Q overrates: it takes noise to maximize over
     if case.span == 0 or greedy < BELIEVED * case.span or by_maximizing < BY_MAXIMIZING * greedy:
         return None
-    double = case.config is not None and case.config.target.double
     return Finding(
         "overestimation",
         case.worst,
         f"at its own choices, Q is {greedy:.3g} above Q* on average; {by_maximizing:.3g} of that comes from maximizing "
         "over noise",
         {"bias_of_greedy_action": greedy, "bias_of_all_pairs": shared, "by_maximizing": by_maximizing,
-         "range_of_q_star": case.span, "double": double, "bias_without_maximizing": shared},
+         "range_of_q_star": case.span, "double": case.config is not None and case.config.target.double,
+         "bias_without_maximizing": shared},
         "exact",
         "the max over noisy Q values picks the one that chance raised most, and td_target propagates it",
-        less_noise(case) if double else "--double",
+        "--double" if case.config is None else less_noise(case),
     )  # fmt: skip
 
 
+def biases(case: Case) -> tuple[float, float]:
+    """Return the mean of Q − Q* at the greedy actions of reached states, and over all pairs that were learned."""
+    with np.errstate(invalid="ignore"):  # −∞ − (−∞) for masked actions: not learned pairs
+        difference = np.asarray(the(case.q) - case.q_star, float)
+    states = np.flatnonzero(case.reached & case.learned_pairs.any(axis=1))
+    return float(difference[states, case.policy[states]].mean()), float(difference[case.learned_pairs].mean())
+
+
+def scatters_by_noise(case: Case) -> bool:
+    """Whether Q of a table scatters by the noise of its targets alone, and maximizing over it hides every gap.
+
+    With a constant step α, the values of samples with deviation σ scatter by σ·√(α / (2 − α)) (Sutton & Barto, 2.5).
+    """
+    config = case.config
+    step = config.optimizer.tabular_step if config is not None and config.target.backup == "sample" else None
+    if step is None or case.table is None or case.q is None or case.span == 0 or not case.learned_pairs.any():
+        return False
+    pairs = case.learned_pairs
+    expected = float(np.sqrt(np.mean(noise(case)[pairs] ** 2) * min(step, 1.0) / (2 - min(step, 1.0))))
+    greedy, shared = biases(case)
+    hides = greedy > case.span and greedy - shared >= BY_MAXIMIZING * greedy
+    return hides and distance(case, case.q_star) <= BY_NOISE * expected
+
+
 def less_noise(case: Case) -> str:
-    """Return options by which Q values scatter less, where double DQN is on already."""
+    """Return options by which Q values scatter less, or the choice is made by other values than it is judged by."""
     config = the(case.config)
     if case.table is not None and config.target.backup == "sample":
         return "--backup expected" + (" --n-step 1" if config.target.n_step > 1 else "")
+    online = config.target.polyak == 1 and config.target.period == 1  # which judges its own choices either way
+    if not config.target.double and not online:
+        return "--double"
     falling: dict[cures.Path, Any] = {
         ("optimizer", "schedule"): "exponential",
         cures.BATCH: 4 * config.replay.batch_size,

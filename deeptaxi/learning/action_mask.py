@@ -51,6 +51,7 @@ class ActionMaskTable:
         shape = (environment.states if environment.tabulated else 0, environment.actions)
         self._allowed = np.ones(shape, np.bool_) if self._known is None else self._known
         self._seen = np.full(shape[0], self._known is not None)
+        self._count = int(self._seen.sum())  # asked at every step, where a sum takes as long as a million states do
         self._all = np.ones((0, environment.actions), np.bool_)
 
     @property
@@ -61,7 +62,7 @@ class ActionMaskTable:
     @property
     def known(self) -> int:
         """The number of states whose mask is known so far; it changes whenever the mask does."""
-        return int(self._seen.sum())
+        return self._count
 
     @property
     def allowed(self) -> NDArray[np.bool_] | None:
@@ -78,6 +79,7 @@ class ActionMaskTable:
         if self._active and self._known is None:
             self._allowed = array(saved, "masks.allowed", self._allowed.shape, np.bool_).copy()
             self._seen = array(saved, "masks.seen", self._seen.shape, np.bool_).copy()
+            self._count = int(self._seen.sum())
 
     def of(self, states: NDArray[Any]) -> NDArray[np.bool_]:
         """Return the allowed actions `[B, A]` of `states` `[B]`, or `[B, K, A]` of `[B, K]`."""
@@ -110,4 +112,5 @@ class ActionMaskTable:
                 continue
             if self._seen[state] and not np.array_equal(self._allowed[state], row):
                 raise DeepTaxiError(f"--action-mask: {self._name} masks state {state} in more than one way")
+            self._count += not self._seen[state]
             self._allowed[state], self._seen[state] = row, True

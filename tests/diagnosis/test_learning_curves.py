@@ -14,6 +14,7 @@ from tests.problems import bandit, build, chain, loop, random_table, surely
 
 STAY = [[0.0, 1.0]] * 3
 TABLE = {"hidden": [], "dueling": False}  # a Q-table network starts at exactly its initial value
+ABOUT_STEPS = ("learning-rate-too-high", "learning-rate-too-low", "overestimation")
 
 
 def test_the_possible_range_is_from_the_worst_to_the_best_luck():
@@ -262,3 +263,27 @@ def test_what_a_small_network_began_with_is_no_overshoot():
     log = history(*[snapshot(100 * i, low=-0.41, high=0.9) for i in range(1, 5)])  # below 0 as fresh weights may be
     case = case_on(chain(), STAY, history=log, config=config(network={"hidden": [64]}))
     assert checked("learning-rate-too-high", case) is None
+
+
+def test_steps_are_not_blamed_for_the_noise_of_targets_that_is_maximized_over():
+    # Leave for 0, or enter a room of four arms that pay ±1, −0.1 in the mean: a step of 0.1 scatters by 0.23.
+    pay = [(0.5, 1, 0.9, True), (0.5, 1, -1.1, True)]
+    table = build([[surely(1, 0, True), *[surely(1, 0)] * 3], [pay] * 4])
+    unrest = history(*[snapshot(10 * i, change=0.2, policy=0.5) for i in range(1, 9)])
+    drift = history(*[snapshot(10 * i, mean=0.3 - i / 100) for i in range(1, 17)])
+    optimizer = {"name": "sgd", "tabular_step": 0.1, "schedule": "constant"}
+    sampled = config(network=TABLE, optimizer=optimizer, target={"backup": "sample"})
+    q = [[0.0, 0.2, 0.2, 0.2], [0.3, 0.1, -0.2, -0.4]]
+
+    def names(q, log, config=sampled):
+        found = {name: checked(name, case_on(table, q, history=log, config=config)) for name in ABOUT_STEPS}
+        return [name for name, finding in found.items() if finding is not None]
+
+    assert names(q, unrest) == ["overestimation"]
+    assert names(q, drift) == ["overestimation"]
+    far = [[0.0, 2.0, 2.0, 2.0], [3.0, 1.0, -2.0, -4.0]]  # off by ten times what the noise explains
+    assert "learning-rate-too-high" in names(far, unrest)
+    expected = config(network=TABLE, optimizer=optimizer, target={"backup": "expected"})
+    assert names(q, unrest, expected) == ["learning-rate-too-high"]  # there is no noise
+    cure = checked("overestimation", case_on(table, q, history=unrest, config=sampled)).cure
+    assert cure == "--backup expected"  # which leaves nothing to maximize over, where double DQN leaves a part
