@@ -460,6 +460,9 @@ def known_keys(values: Mapping[str, Any]) -> None:
     if old := renamed_in(values, SETTINGS):
         raise UsageError(old)
     check_own_network(values.get("network"))
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, Mapping) and "name" not in optimizer:  # whose options they are is not known yet
+        values = {**values, "optimizer": {key: value for key, value in optimizer.items() if key != "options"}}
     plain_sgd = {"optimizer": {"name": "sgd", "loss": "mse"}}  # both ways to set the step are valid with these
     from_mapping(TrainConfig, merge(merge(to_mapping(TrainConfig()), plain_sgd), values))
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import shutil
 import signal
 import tempfile
 
 import hypothesis.entry_points  # noqa: F401  # before Keras: what is imported by then is frozen, and it looks for that
+import pytest
 
 from deeptaxi.backend import cache, keras_backend, program
 from deeptaxi.mdp import remembered
@@ -29,3 +31,9 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by al
 keras_backend.start()
 # Nearly all that a test takes is compilation: what one of them compiled, all of the process have.
 program.IDLE = keras_backend.SHARED = 64
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Draw the weights of layers without a seed, which Keras takes from these numbers, alike in any order of tests."""
+    random.seed(0)

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeptaxi import config
-from deeptaxi.config import NetworkConfig, OptimizerConfig, TrainConfig, dump_toml, read_toml, resolve
+from deeptaxi.config import (
+    NetworkConfig,
+    OptimizerConfig,
+    TrainConfig,
+    dump_toml,
+    known_keys,
+    merge,
+    read_toml,
+    resolve,
+)
 from deeptaxi.errors import UsageError
 from deeptaxi.presets import Preset, presets
 from deeptaxi.schema import from_mapping, to_mapping
@@ -352,3 +361,13 @@ def test_a_network_of_ones_own_excludes_the_settings_of_layers(network, message)
 def test_a_network_of_ones_own_excludes_them_where_it_is_constructed_too():
     with pytest.raises(UsageError, match="leave out --hidden"):
         NetworkConfig(builder="a:b", hidden=(64,))
+
+
+def test_options_without_an_optimizer_are_those_of_the_one_that_is_chosen_later():
+    values = {"optimizer": {"options": {"epsilon": 1e-3}}}
+    known_keys(values)  # as a file's, before the preset has named the optimizer
+    assert resolve({"environment": {"id": "Taxi-v4"}, **values}).optimizer.options == {"epsilon": 1e-3}
+    with pytest.raises(UsageError, match=r"options.epsilon: optimizer sgd has no such option"):
+        resolve(merge({"environment": {"id": "Taxi-v4"}, "optimizer": {"name": "sgd"}}, values))
+    with pytest.raises(UsageError, match=r"options.epsilon: optimizer sgd has no such option"):
+        known_keys(merge(values, {"optimizer": {"name": "sgd"}}))

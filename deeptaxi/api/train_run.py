@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deeptaxi.api.build_case import usual_config
 from deeptaxi.api.environments import Opened, open_requested
 from deeptaxi.api.networks import (
     NOT_GIVEN,
@@ -327,7 +328,7 @@ def build_monitor(planned: Plan, records: list[Record]) -> Monitor:
     """Return the monitor of a training run, having replayed its earlier records."""
     config, environment = planned.config, planned.environment
     mask = known_mask(environment) if config.exploration.action_mask else None
-    monitor = Monitor(config, environment.table, mask)
+    monitor = Monitor(config, environment.table, mask, lambda: usual_config(environment, config))
     for record in records:
         if not isinstance(record, Started):  # checking the settings takes time, and is repeated anyway
             monitor(record)

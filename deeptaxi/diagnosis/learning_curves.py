@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from deeptaxi.config import OWN_KIND, TrainConfig
 from deeptaxi.diagnosis import cures
 from deeptaxi.diagnosis.case import Case, Check, Finding, Unchecked, only, the
-from deeptaxi.diagnosis.fit import measure_fit
+from deeptaxi.diagnosis.fit import measure_fit, plain_pairs
 from deeptaxi.diagnosis.q_values import scatters_by_noise
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.table import Bools, Floats, TransitionTable
@@ -41,6 +41,7 @@ RESTLESS_VALUES = 0.02  # mean change of Q between two snapshots, relative to th
 GROWN = 3.0  # relative to the smallest td_error so far
 DRIFT = 0.1  # of the range of Q*, still to go
 FAR_BELOW = 5.0  # times: a step that is that much smaller than the usual one
+HARDLY = 0.25  # of the way from the initial value to a plain reward
 
 
 def possible_range(table: TransitionTable, discount: float, start_value: float) -> tuple[float, float]:
@@ -247,8 +248,9 @@ def learning_rate_too_low(case: Case) -> Finding | Unchecked | None:
     """Detect Q values that are not fitted yet: small steps, or values that drift in one direction to the end."""
     if case.harmful is False:
         return None
-    if (unfitted := unfitted_by_small_steps(case)) is not None:
-        return unfitted
+    for unfitted in (unfitted_by_small_steps(case), hardly_left(case)):
+        if unfitted is not None:
+            return unfitted
     snapshots = numbered_snapshots(the(case.history))
     if len(snapshots) < 8:
         return Unchecked("the log has fewer than eight snapshots of the Q values")
@@ -295,6 +297,51 @@ def unfitted_by_small_steps(case: Case) -> Finding | None:
         "the updates are so small that the training ended before the values arrived",
         higher_rate(config, usual),
     )  # fmt: skip
+
+
+def hardly_left(case: Case) -> Finding | None:
+    """Detect values that hardly left where they began, by an optimizer whose steps compare to no usual ones."""
+    config, usual, fit = case.config, case.usual, measure_fit(case)
+    if config is None or usual is None or steps_alike(config, usual):
+        return None
+    if fit is None or fit.plain_rewards is None or fit.kind != "not fitted":
+        return None
+    plain, start = plain_pairs(case) & case.learned_pairs, config.network.initial_value
+    way = the(case.table).expected_reward - start
+    far = plain & (np.abs(way) >= np.abs(way[plain]).max() / 2)  # a reward of 0 is near to a fresh network's values
+    whole = float(np.abs(way[far]).mean())
+    moved = float(((the(case.q)[far] - start) * np.sign(way[far])).mean())
+    if abs(moved) > HARDLY * whole:
+        return None
+    held = [f"clip_norm {config.optimizer.clip_norm:g}"] if config.optimizer.clip_norm is not None else []
+    held += [f"{name} {value}" for name, value in config.optimizer.options.items()]
+    pairs = f"the {int(far.sum())} pairs" if far.sum() > 1 else "the one pair"
+    return Finding(
+        "learning-rate-too-low",
+        "warning",
+        f"at {pairs} whose target is a plain reward, {whole:.3g} from the initial value, Q moved by {moved:.2g}: "
+        f"{config.optimizer.name} makes small steps with its learning rate" + "".join(f" and {one}" for one in held),
+        {"moved": moved, "whole_way": whole, "pairs": int(far.sum()), "plain_rewards": fit.plain_rewards,
+         "span": fit.span, "updates": config.updates},
+        "exact",
+        "the updates are so small that the training ended before the values arrived",
+        with_usual_steps(config, usual),
+    )  # fmt: skip
+
+
+def with_usual_steps(config: TrainConfig, usual: TrainConfig) -> str:
+    """Return what makes steps usual ones: options, and in words what no option takes back."""
+    typed = cures.format_options(cures.to_usual(config, usual, *cures.STEP))
+    if config.optimizer.options == usual.optimizer.options:
+        return typed or higher_rate(config, usual)
+    return "leave out [optimizer.options] of the configuration" + (f", with {typed}" if typed else "")
+
+
+def steps_alike(config: TrainConfig, usual: TrainConfig) -> bool:
+    """Whether learning rates compare: of one optimizer with the same options."""
+    return all(
+        getattr(config.optimizer, name) == getattr(usual.optimizer, name) for name in ("name", "clip_norm", "options")
+    )
 
 
 def higher_rate(config: TrainConfig | None, usual: TrainConfig | None) -> str:

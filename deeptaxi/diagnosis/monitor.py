@@ -46,11 +46,19 @@ class Monitor:
         config: the training configuration.
         table: the transition table, or None.
         allowed: the allowed actions, `[S, A]`, or None for the table's own.
+        usual: returns the settings that are usual for the problem, or None; it takes time, and is called if needed.
     """
 
-    def __init__(self, config: TrainConfig, table: TransitionTable | None, allowed: Bools | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        table: TransitionTable | None,
+        allowed: Bools | None = None,
+        usual: Callable[[], TrainConfig | None] = lambda: None,
+    ) -> None:
         self._config = config
         self._table = table
+        self._usual = usual
         self._mask = allowed if allowed is not None or table is None else table.action_mask
         self._snapshots: list[Snapshot] = []
         self._epsilon = math.inf
@@ -93,7 +101,7 @@ class Monitor:
         allowed = np.ones(table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
 
         def compute() -> dict[str, str]:
-            facts = foresee(Training(self._config, table, allowed))
+            facts = foresee(Training(self._config, table, allowed, self._usual()))
             return {name: f"{fact.text}; {fact.cure}" for name, fact in facts.items() if fact.leaves_bad_policy}
 
         # The seed and the environment's arguments make no difference: the runs of a group share the facts.
@@ -103,7 +111,7 @@ class Monitor:
         # A log has null for non-finite numbers.
         if not isinstance(record, Progress) or math.isfinite(math.nan if record.loss is None else record.loss):
             return None
-        return f"the loss is no longer finite; {lower_rate(self._config)}"
+        return f"the loss is no longer finite; {lower_rate(self._config, usual=self._usual())}"
 
     def _check_range(self, record: Record) -> str | None:
         if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
@@ -115,7 +123,7 @@ class Monitor:
             return None
         return (
             f"Q values of {record.q_min:.3g} to {record.q_max:.3g} where only {low:.3g} to {high:.3g} are possible; "
-            f"{lower_rate(self._config)}"
+            f"{lower_rate(self._config, usual=self._usual())}"
         )
 
     @cached_property
@@ -177,5 +185,5 @@ class Monitor:
         untried = self._pairs - record.pairs_covered
         return (
             f"ε is {self._epsilon:.2g}, {untried:,} of {self._pairs:,} pairs were never tried, and "
-            f"almost none are being added; {exploration_cure(self._config)}"
+            f"almost none are being added; {exploration_cure(self._config, self._usual())}"
         )

@@ -117,8 +117,7 @@ def test_small_steps_are_named_where_even_plain_rewards_are_not_fitted():
     assert finding.evidence["plain_rewards"] == pytest.approx(0.9)
     assert "10 times smaller than usual, and even at the one pair" in finding.summary
     fitted = np.array([[0.0, 0.1], [0.0, 0.1], [1.0, 0.0]])
-    other = config(optimizer={"name": "sgd", "learning_rate": 0.005})
-    for nothing in (look(0.002), look(0.0005, fitted), look(0.0005, usual=None), look(0.0005, usual=other)):
+    for nothing in (look(0.002), look(0.0005, fitted), look(0.0005, usual=None)):
         assert isinstance(nothing, Unchecked)  # a log that is too short for anything else
 
 
@@ -287,3 +286,23 @@ def test_steps_are_not_blamed_for_the_noise_of_targets_that_is_maximized_over():
     assert names(q, unrest, expected) == ["learning-rate-too-high"]  # there is no noise
     cure = checked("overestimation", case_on(table, q, history=unrest, config=sampled)).cure
     assert cure == "--backup expected"  # which leaves nothing to maximize over, where double DQN leaves a part
+
+
+def test_values_that_hardly_left_where_they_began_are_named_with_any_optimizer():
+    log, near = history(*(snapshot(i) for i in range(1, 9))), [[0.02, 0.03], [0.01, 0.04], [0.05, 0.02]]
+
+    def found(q, optimizer):
+        known = config(network=TABLE, optimizer=optimizer)
+        return checked("learning-rate-too-low", case_on(chain(), q, config=known, usual=config(), history=log))
+
+    small = found(near, {"name": "adadelta"})
+    assert "at the one pair whose target is a plain reward, 1 from the initial value, Q moved by 0.05" in small.summary
+    assert small.evidence["whole_way"] == 1
+    assert "--optimizer adam" in small.cure
+    assert found([[0.02, 0.03], [0.01, 0.04], [0.6, 0.02]], {"name": "adadelta"}) is None  # it is on its way
+    held = found(near, {"name": "sgd", "clip_norm": 1e-5})
+    assert held.summary.endswith("sgd makes small steps with its learning rate and clip_norm 1e-05")
+    decayed = found(near, {"options": {"weight_decay": 5.0}, "learning_rate": config().optimizer.learning_rate})
+    assert decayed.summary.endswith("and weight_decay 5.0")
+    assert decayed.cure == "leave out [optimizer.options] of the configuration"
+    assert found(near, {}) is None  # a usual step

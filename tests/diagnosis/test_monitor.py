@@ -27,6 +27,15 @@ def test_a_discount_that_is_too_small_is_warned_of_once_at_the_start():
     assert warnings([STARTED], None, discount=0.001) == []
 
 
+def test_a_cure_goes_back_to_what_is_usual_for_the_problem():
+    off, usual = ({"network": {"initial_value": value}} for value in (30.0, 0.5))
+    (warning,) = Monitor(config(**off, updates=1_000), CHAIN, usual=lambda: config(**usual))(STARTED)
+    assert warning.text.endswith("; --initial-value 0.5")
+    diverged = Monitor(config(optimizer={"learning_rate": 0.5}), None, usual=lambda: config(**usual))
+    (warning,) = diverged(progress(1, loss=None))
+    assert warning.text == "diverged: the loss is no longer finite; --learning-rate 0.003"
+
+
 def test_the_seeds_of_a_table_share_what_is_known_at_the_start(monkeypatch):
     table, looked = build([[surely(0, 0.5, True), surely(1, 0)], [surely(1, 1, True), surely(1, 0)]]), []
     foresee = monitor.foresee
