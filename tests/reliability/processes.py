@@ -23,7 +23,6 @@ from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 FORK = multiprocessing.get_context("fork")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -174,9 +173,14 @@ def ours(**environment: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **environment}
 
 
-def resident(number: int) -> int:
-    """Return the bytes of a process that are in memory."""
-    return int(Path(f"/proc/{number}/statm").read_text(encoding="ascii").split()[1]) * PAGE
+def own_memory(number: int) -> int:
+    """Return the bytes in memory that a process has allocated itself.
+
+    What is mapped from files (half of a training, the libraries) is left out: the kernel drops those pages where memory
+    is short, and reads them again.
+    """
+    status = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
 
 
 def pin() -> None:

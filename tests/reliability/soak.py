@@ -1,8 +1,8 @@
 """Part `soak`: the memory of a process that trains for ten minutes.
 
 Two forms: one long training, as it is typed, which is ended by SIGTERM; and training after training in one process, as
-a notebook does it. What is resident is read from outside, twice a second. It must be flat from the end of the warm-up
-on: the mean of the last tenth is at most 2 % above the mean of the first tenth.
+a notebook does it. What a process has allocated is read from outside, twice a second. It must be flat from the end of
+the warm-up on: the mean of the last tenth is at most 2 % above the mean of the first tenth.
 """
 
 from __future__ import annotations
@@ -70,25 +70,25 @@ def watched(form: str, folder: Path, seconds: float) -> tuple[list[str], dict[st
         return [f"{form}: exit code {code} after {len(samples)} samples: {said[0][-300:]}"], {}
     growth, span = grown(samples), (max(samples) - min(samples)) / min(samples)
     figures = {
-        "resident, MB": [round(min(samples) / 1e6), round(max(samples) / 1e6)],
+        "own memory, MB": [round(min(samples) / 1e6), round(max(samples) / 1e6)],
         "growth": round(growth, 4),
         "largest over smallest": round(span, 4),
         **(json.loads(said[1]) if said[1].startswith("{") else {"trainings": said[1].count("\n")}),
     }
     wrong = [f"{form}: {growth:+.1%} of memory"] if growth > ALLOWED else []
-    kept = ("resident, MB", "growth", "largest over smallest", "trainings", "updates")
+    kept = ("own memory, MB", "growth", "largest over smallest", "trainings", "updates")
     return wrong, {f"{form}: {key}": figures[key] for key in kept if key in figures}
 
 
 def sampled(process: subprocess.Popen[bytes], folder: Path, seconds: float) -> list[int]:
-    """Return what was resident from the end of the warm-up on."""
+    """Return what was allocated from the end of the warm-up on."""
     limit = time.monotonic() + START
     while not begun(folder) and process.poll() is None and time.monotonic() < limit:
         time.sleep(EVERY)
     time.sleep(WARM_UP * seconds)
     samples, end = [], time.monotonic() + (1 - WARM_UP) * seconds
     while time.monotonic() < end and process.poll() is None:
-        samples.append(processes.resident(process.pid))
+        samples.append(processes.own_memory(process.pid))
         time.sleep(EVERY)
     return samples
 
