@@ -70,7 +70,7 @@ read-only, or holds modules that nobody may import (`tests/reliability/surroundi
 be so of every line must be so here; and where the surrounding is harmless, the exit code must be the usual one, and
 neither stream may fall silent or begin to speak.""",
     "soak": """What a process has allocated itself, without the libraries that are mapped into it, from the end of the
-warm-up on: the mean of the last tenth of the time over that of the first. *One training* is one of a thousand million
+warm-up on: the least in the last tenth of the time over that in the first. *One training* is one of a thousand million
 updates, ended by SIGTERM; *many trainings* are short ones in one process, one after the other, of three kinds, two in
 the compiled loop and one in the gymnasium loop. Their programs are used again, as TensorFlow never frees what it has
 compiled.""",

@@ -40,6 +40,7 @@ def test_killed_trainings_end_as_undisturbed_ones_and_memory_stays_flat() -> Non
 def test_memory_growth_is_noticed() -> None:
     assert soak.grown([100] * 50) == 0
     assert soak.grown([1000 + sample for sample in range(100)]) == pytest.approx(0.09, abs=0.001)
+    assert soak.grown([100, 120, *[100] * 20, 100, 120]) == 0  # the memory of a moment
 
 
 def run_folder(folder: Path, digest: str, updates: tuple[int, ...]) -> Path:
