@@ -195,11 +195,20 @@ def to_json(value: Any, indent: int | None = None) -> str:
             for name, mark in marks.items():
                 whole = whole.replace(f'"{mark}"', texts[name] or "", 1)
             return whole
+    encode = encoder(indent).encode
     try:
-        found = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
+        found = encode(value)
     except (TypeError, ValueError):  # mappings other than dictionaries; NaN and infinities: rare in a line of a log
-        found = json.dumps(finite(value), indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
+        found = encode(finite(value))
+    if found.isprintable():  # as most lines are, and almost free to check
+        return found
     return CONTROLS.sub(lambda match: json.dumps(match[0])[1:-1], found)
+
+
+@cache
+def encoder(indent: int | None) -> json.JSONEncoder:
+    """Return what formats standard JSON: `json.dumps` builds one for each call that has options."""
+    return json.JSONEncoder(indent=indent, allow_nan=False, ensure_ascii=False, default=dated)
 
 
 def numbers_to_json(values: list[Any], indent: int) -> str | None:
@@ -244,9 +253,17 @@ def dated(value: Any) -> str:
 
 def to_line(record: Record) -> str:
     """Format the record as one line of JSON for `from_line`, its kind first; long texts are truncated."""
-    values = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
-    known = {name: readable(value) if isinstance(value, str) else value for name, value in values.items()}
-    return to_json({"kind": record.kind, **known})
+    values: dict[str, Any] = {"kind": record.kind}
+    for name in field_names(record.kind):
+        value = getattr(record, name)
+        values[name] = readable(value) if isinstance(value, str) else value
+    return to_json(values)
+
+
+@cache
+def field_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the fields of a record, in their order."""
+    return tuple(item.name for item in dataclasses.fields(KINDS[kind]))
 
 
 def readable(text: str) -> str:
@@ -258,7 +275,7 @@ def readable(text: str) -> str:
 def field_checks(kind: str) -> Mapping[str, Callable[[Any], bool]]:
     """Return the check of each field of a record; null stands for a number that is not finite, unless it is certain."""
     cls = KINDS[kind]
-    hints, names = get_type_hints(cls, include_extras=True), [item.name for item in dataclasses.fields(cls)]
+    hints, names = get_type_hints(cls, include_extras=True), field_names(kind)
     uncertain = {name for name in names if hints[name] is float} - CERTAIN
     return {name: check_of(float | None if name in uncertain else hints[name]) for name in names}
 

@@ -31,7 +31,7 @@ from deeptaxi.diagnosis.policy import EXCESS
 from deeptaxi.mdp import planning
 from deeptaxi.mdp.remembered_values import once
 from deeptaxi.mdp.table import Bools, TransitionTable
-from deeptaxi.metrics import Evaluated, Progress, Record, Snapshot, Started, Warned
+from deeptaxi.metrics import Evaluated, Progress, Snapshot, Started, Warned
 
 LASTING = 3  # consecutive snapshots
 EVERYWHERE = 0.95  # fraction of states
@@ -67,54 +67,59 @@ class Monitor:
 
     def __call__(self, record: object) -> list[Warned]:
         """Process the next event; return the findings that it makes certain."""
-        if not isinstance(record, Started | Progress | Evaluated | Snapshot | Warned):
-            return []
         if isinstance(record, Warned):  # by the training that this one resumes
             self._found.add(record.finding)
-        if isinstance(record, Evaluated):
+        elif isinstance(record, Evaluated):
             self._optimal = bool(record.optimal)
-        if isinstance(record, Progress):
+        elif isinstance(record, Progress):
             self._epsilon = record.epsilon
-        if isinstance(record, Snapshot):
+        elif isinstance(record, Snapshot):
             self._snapshots = [*self._snapshots[-LASTING:], record]
+        if self._optimal:
+            return []
+        texts = {name: check() for name, check in self._checks(record) if name not in self._found}
+        texts |= self._foresee() if isinstance(record, Started) else {}
         update = getattr(record, "update", 0)
-        found = [(name, check(record)) for name, check in self._checks if name not in self._found]
-        found += [(name, text) for name, text in self._foresee(record).items() if name not in self._found]
-        texts = {name: text for name, text in found if text and not self._optimal}
-        self._found |= texts.keys()
-        return [Warned(update, name, f"{name}: {text}") for name, text in texts.items()]
+        warnings = [
+            Warned(update, name, f"{name}: {text}") for name, text in texts.items() if text and name not in self._found
+        ]
+        self._found.update(warning.finding for warning in warnings)
+        return warnings
 
-    @property
-    def _checks(self) -> tuple[tuple[str, Callable[[Record], str | None]], ...]:
-        return (
-            ("diverged", self._check_loss),
-            ("learning-rate-too-high", self._check_range),
-            ("one-action-collapse", self._check_collapse),
-            ("epsilon-fell-too-early", self._check_exploration),
-        )
+    def _checks(self, record: object) -> tuple[tuple[str, Callable[[], str | None]], ...]:
+        """Return what is checked at a record, and how."""
+        if isinstance(record, Progress):
+            return (("diverged", lambda: self._check_loss(record)),)
+        if isinstance(record, Snapshot):
+            return (
+                ("learning-rate-too-high", lambda: self._check_range(record)),
+                ("one-action-collapse", lambda: self._check_collapse(record)),
+                ("epsilon-fell-too-early", lambda: self._check_exploration(record)),
+            )
+        return ()
 
-    def _foresee(self, record: Record) -> dict[str, str]:
-        """Return what of the configuration leaves a bad policy, at the start of a training on a small table."""
-        if not isinstance(record, Started) or self._table is None or self._table.states > MOST_STATES:
+    def _foresee(self) -> dict[str, str | None]:
+        """Return what of the configuration leaves a bad policy, for a training on a small table."""
+        if self._table is None or self._table.states > MOST_STATES:
             return {}
         config, table = replace(self._config, seed=0, environment=EnvironmentConfig()), self._table
         allowed = np.ones(table.expected_reward.shape, np.bool_) if self._mask is None else self._mask
 
-        def compute() -> dict[str, str]:
+        def compute() -> dict[str, str | None]:
             facts = foresee(Training(self._config, table, allowed, self._usual()))
             return {name: f"{fact.text}; {fact.cure}" for name, fact in facts.items() if fact.leaves_bad_policy}
 
         # The seed and the environment's arguments make no difference: the runs of a group share the facts.
         return once(table, f"foreseen {config} {planning.mask_digest(allowed)}", compute)
 
-    def _check_loss(self, record: Record) -> str | None:
+    def _check_loss(self, record: Progress) -> str | None:
         # A log has null for non-finite numbers.
-        if not isinstance(record, Progress) or math.isfinite(math.nan if record.loss is None else record.loss):
+        if math.isfinite(math.nan if record.loss is None else record.loss):
             return None
         return f"the loss is no longer finite; {lower_rate(self._config, usual=self._usual())}"
 
-    def _check_range(self, record: Record) -> str | None:
-        if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) < 2:
+    def _check_range(self, record: Snapshot) -> str | None:
+        if self._table is None or len(self._snapshots) < 2:
             return None
         low, high = self._possible
         margin = OVERSHOT * (high - low) + fresh_noise(self._config, self._table.states, self._table.actions)
@@ -135,9 +140,9 @@ class Monitor:
         start = self._config.network.initial_value
         return min(0.0, start, float(rewards.min())), max(0.0, start, float(rewards.max()))
 
-    def _check_collapse(self, record: Record) -> str | None:
+    def _check_collapse(self, record: Snapshot) -> str | None:
         recent = self._snapshots[-LASTING:]
-        if not isinstance(record, Snapshot) or self._table is None or record.update < self._config.updates / 2:
+        if self._table is None or record.update < self._config.updates / 2:
             return None
         lasting = len(recent) == LASTING and min(item.greedy_share for item in recent) >= EVERYWHERE
         if not lasting or len({item.greedy_action for item in recent}) > 1:
@@ -173,9 +178,9 @@ class Monitor:
             return 0
         return int(reached.sum()) * self._table.actions if self._mask is None else int(self._mask[reached].sum())
 
-    def _check_exploration(self, record: Record) -> str | None:
+    def _check_exploration(self, record: Snapshot) -> str | None:
         exploration = self._config.exploration
-        if not isinstance(record, Snapshot) or self._table is None or len(self._snapshots) <= LASTING:
+        if self._table is None or len(self._snapshots) <= LASTING:
             return None
         if min(exploration.start, exploration.end) > LITTLE_EPSILON or self._epsilon > epsilon_at_end(exploration):
             return None
