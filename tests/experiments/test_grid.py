@@ -122,6 +122,15 @@ def test_arguments_of_a_network_join_those_of_all_jobs():
     assert [job.point for job in grid.jobs()] == ["width=4", "width=8"]
 
 
+def test_options_of_an_optimizer_join_those_of_all_jobs():
+    optimizer = {"name": "adam", "options": {"amsgrad": True}}
+    grid = Grid((0,), ("Taxi-v4",), {"optimizer.options.beta_1": (0.8, 0.9)}, {"optimizer": optimizer})
+    assert [job.values["optimizer"]["options"] for job in grid.jobs()] == [
+        {"amsgrad": True, "beta_1": 0.8},
+        {"amsgrad": True, "beta_1": 0.9},
+    ]
+
+
 def test_a_group_of_seeds_has_one_point_without_a_name():
     jobs = list(Grid((3, 1), settings=LAKE).jobs())
     assert [(job.name, job.point, job.varied) for job in jobs] == [("seed-3", "", {}), ("seed-1", "", {})]

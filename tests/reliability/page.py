@@ -69,11 +69,11 @@ with variables that mean nothing, limits on files, memory and open files, an odd
 read-only, or holds modules that nobody may import (`tests/reliability/surroundings.py` has all of them). What must
 be so of every line must be so here; and where the surrounding is harmless, the exit code must be the usual one, and
 neither stream may fall silent or begin to speak.""",
-    "soak": """What a process has allocated itself, without the libraries that are mapped into it, from the end of the
-warm-up on: the least in the last tenth of the time over that in the first. *One training* is one of a thousand million
-updates, ended by SIGTERM; *many trainings* are short ones in one process, one after the other, of three kinds, two in
-the compiled loop and one in the gymnasium loop. Their programs are used again, as TensorFlow never frees what it has
-compiled.""",
+    "soak": """What a process has allocated itself, from the end of the warm-up on: the least in the last tenth of the
+time less the least in the first, as a share of all that is resident with the libraries that are mapped into it. *One
+training* is one of a thousand million updates, ended by SIGTERM; *many trainings* are short ones in one process, one
+after the other, of three kinds, two in the compiled loop and one in the gymnasium loop. Their programs are used again,
+as TensorFlow never frees what it has compiled.""",
     "determinism": """Half of the processes find an empty compile cache, and half run beside two that keep both cores
 busy. One more is a fork.""",
     "cost": """Of a checkpoint: pairs of the same training with checkpoints every 5 seconds and without, in turns on

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
 FORK = multiprocessing.get_context("fork")
@@ -173,14 +173,18 @@ def ours(**environment: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **environment}
 
 
-def own_memory(number: int) -> int:
-    """Return the bytes in memory that a process has allocated itself.
+class Memory(NamedTuple):
+    """What a process has in memory, in bytes."""
 
-    What is mapped from files (half of a training, the libraries) is left out: the kernel drops those pages where memory
-    is short, and reads them again.
-    """
+    own: int  # that it has allocated itself
+    resident: int  # with what is mapped from files: half of a training, its libraries
+
+
+def memory_of(number: int) -> Memory:
+    """Return what a process has in memory."""
     status = Path(f"/proc/{number}/status").read_text(encoding="utf-8")
-    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+    kib = [(status.partition(f"{name}:")[2].split() or ["0"])[0] for name in ("RssAnon", "VmRSS")]  # none once it ended
+    return Memory(*(int(number) * 1024 for number in kib))
 
 
 def pin() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.reliability import page, soak, victims
 from tests.reliability.outcome import Outcome
+from tests.reliability.processes import Memory
 
 ROOT = Path(__file__).parents[2]
 SHORT = """
@@ -38,9 +39,12 @@ def test_killed_trainings_end_as_undisturbed_ones_and_memory_stays_flat() -> Non
 
 
 def test_memory_growth_is_noticed() -> None:
-    assert soak.grown([100] * 50) == 0
-    assert soak.grown([1000 + sample for sample in range(100)]) == pytest.approx(0.09, abs=0.001)
-    assert soak.grown([100, 120, *[100] * 20, 100, 120]) == 0  # the memory of a moment
+    def grown(*own: int) -> float:
+        return soak.grown([Memory(each, 2000) for each in own])
+
+    assert grown(*[1000] * 50) == 0
+    assert grown(*range(1000, 1100)) == pytest.approx(0.045, abs=0.001)
+    assert grown(1000, 1200, *[1000] * 20, 1000, 1200) == 0  # the memory of a moment
 
 
 def run_folder(folder: Path, digest: str, updates: tuple[int, ...]) -> Path:
