@@ -36,7 +36,8 @@ from deeptaxi.schema import coerce, leaf_settings, nest, show, to_lists, value_a
 LARGEST_SEED = 2**63 - 1
 MOST_JOBS = 1_000_000
 LONGEST_NAME = 80  # characters of a point's folder
-ARGUMENTS = (("environment", "kwargs"), ("network", "kwargs"))  # begin the paths of arguments, which have no type
+# These begin the paths of arguments, which have no type.
+ARGUMENTS = (("environment", "kwargs"), ("network", "kwargs"), ("optimizer", "options"))
 KEYS = ("environments", "seeds", "grid", "settings", "preset")
 
 
@@ -117,7 +118,8 @@ def find_setting(name: str) -> tuple[tuple[str, ...], Any]:
 
     Args:
         name: of an option (``learning_rate``), dotted as in a file (``optimizer.learning_rate``), or of an argument of
-            the environment (``environment.kwargs.is_slippery``) or of the network's builder (``network.kwargs.width``).
+            the environment (``environment.kwargs.is_slippery``), of the network's builder (``network.kwargs.width``)
+            or of the optimizer (``optimizer.options.beta_1``).
 
     Raises:
         UsageError: no setting has this name, or it is not varied by a grid.
@@ -296,8 +298,8 @@ def refuse_varied(axes: Any, settings: Any) -> None:
 def with_setting(settings: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
     """Return nested settings with one more; an argument joins the others."""
     if path[:2] in ARGUMENTS:
-        kwargs = settings.get(path[0], {}).get("kwargs") or {}
-        return merge(settings, {path[0]: {"kwargs": {**kwargs, path[2]: value}}})
+        others = settings.get(path[0], {}).get(path[1]) or {}
+        return merge(settings, {path[0]: {path[1]: {**others, path[2]: value}}})
     return merge(settings, nest({path: value}))
 
 
